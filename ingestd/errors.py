@@ -1,0 +1,49 @@
+"""What can go wrong, sorted by what becomes of it. Every message says where, what, and what to do.
+
+Three kinds of failure have three fates: a bad file is quarantined, a busy world is waited out,
+a broken invariant stops the process. The rest is what the user told us wrongly.
+"""
+
+from __future__ import annotations
+
+
+class IngestdError(Exception):
+    """Base of all errors meant for the user; ``exit_code`` is what a command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(IngestdError):
+    """The command was called wrongly."""
+
+    exit_code = 2
+
+
+class BusyWorld(IngestdError):
+    """Something outside will pass (disk full, no permission, no mount, another daemon): try again."""
+
+    exit_code = 75
+
+
+class ConfigError(IngestdError):
+    """The config is wrong; ``problems`` are all of its mistakes, one line each."""
+
+    exit_code = 78
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class BrokenInvariant(IngestdError):
+    """What must hold does not: going on could lose or double rows, so the process ends."""
+
+
+class BadFile(IngestdError):
+    """One drop file cannot be taken: it goes to quarantine with these three lines as its reason."""
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"{found}; expected {expected}. {remedy}")
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy

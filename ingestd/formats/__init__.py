@@ -1,0 +1,71 @@
+"""File formats: how a drop file becomes arrays. Each is one module that knows no other format.
+
+A format never loads more of a file than it was asked for, and never believes a file:
+sizes are checked against the bytes that are there before memory is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from pydantic import BaseModel
+
+__all__ = ["ArrayInfo", "Format", "FormatOptions", "OpenFile"]
+
+
+class FormatOptions(BaseModel, extra="forbid", frozen=True):
+    """Base of each format's own options; unknown keys are errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayInfo:
+    """What one member of a file holds, known before its data is read.
+
+    ``shape[0]`` is None where the format only learns its rows by reading (csv).
+    """
+
+    dtype: np.dtype
+    shape: tuple[int | None, ...]
+
+
+class OpenFile(Protocol):
+    """A drop file whose headers were read and believed."""
+
+    @property
+    def members(self) -> Mapping[str, ArrayInfo]:
+        """Its arrays by name; the one array of a single-array format is called ``data``."""
+        ...
+
+    def slabs(
+        self, member: str, slab_bytes: int, dtype: np.dtype | None = None
+    ) -> Iterator[np.ndarray]:
+        """The member in order along axis 0, each slab fresh, C-contiguous, ``slab_bytes`` or less.
+
+        A slab holds one row at least. Nothing but the current slab is kept. ``dtype`` is a wish
+        that only formats of text heed (they parse straight to it); others give what is stored.
+
+        :raises BadFile: the data is not what the header promised.
+        """
+        ...
+
+
+class Format(Protocol):
+    """One file format. Stateless; safe to use from several threads."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    Options: type[FormatOptions]
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether a file that starts with ``head`` (up to 512 bytes) is of this format."""
+        ...
+
+    def open(self, file: BinaryIO, options: FormatOptions) -> OpenFile:
+        """Read the headers of ``file``, a seekable unbuffered binary file, which the caller closes.
+
+        :raises BadFile: it is not of this format, is cut short, or promises what it cannot hold.
+        """
+        ...

@@ -1,0 +1,168 @@
+"""``check``: says what is wrong, or what would happen, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+
+from ingestd.cli import config_path
+from ingestd.config import Config, Source, config_name, load
+from ingestd.errors import BadFile, ConfigError, IngestdError, UsageError
+from ingestd.formats.registry import FORMATS, SUFFIXES
+from ingestd.model import RowType
+from ingestd.pipeline.decode import SLAB_BYTES_MAX, cast, open_as_format, plan_rows
+from ingestd.sinks import DatasetSpec
+from ingestd.sinks.hdf5 import chunk_rows
+from ingestd.tail import Output
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one dataset would get from the sample."""
+
+    dataset: str
+    member: str
+    dtype: str
+    row_shape: tuple[int, ...]
+    rows: int
+    chunk_rows: int
+
+
+@click.command()
+@click.option("--sample", type=click.Path(path_type=Path), help="Say which rows FILE would become.")
+@click.option("--source", "wanted", help="The source that the sample is for; default: by name.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: bool) -> None:
+    """Check the config, the directories and the formats. Writes nothing."""
+    path = config_path(ctx)
+    config = load(path)
+    problems = [p for source in config.sources.values() for p in _problems(source)]
+    if problems:
+        raise ConfigError([f"{config_name(path)}: {problem}" for problem in problems])
+    if sample is not None:
+        _check_sample(config, sample, wanted, as_json)
+    elif as_json:
+        click.echo(json.dumps({"config": config_name(path), "sources": list(config.sources)}))
+    else:
+        click.echo(f"{config_name(path)}: right")
+        for source in config.sources.values():
+            for dataset in source.datasets:
+                click.echo(f"  {source.name}: {source.drop}/ -> {source.output}:{dataset}")
+
+
+def _problems(source: Source) -> list[str]:
+    found = []
+    directories = {"drop": source.drop, "output": source.output.parent}
+    directories["quarantine"] = source.quarantine
+    if source.after.directory is not None:
+        directories["after"] = source.after.directory
+    for key, directory in directories.items():
+        there = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
+        if not there.is_dir():
+            found.append(f"sources.{source.name}.{key}: {there} is not a directory; remove it")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            found.append(f"sources.{source.name}.{key}: no permission to write to {there}")
+    for name in FORMATS if source.format == "auto" else (source.format,):
+        if source.options:
+            try:
+                FORMATS[name].Options.model_validate(source.options)
+            except ValidationError as error:
+                if source.format != "auto" or name == list(FORMATS)[-1]:
+                    found += [
+                        f"sources.{source.name}.options.{'.'.join(map(str, e['loc']))}: {e['msg']}"
+                        for e in error.errors()
+                    ]
+    return found
+
+
+def _check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool) -> None:
+    source = _source_of(config, sample, wanted)
+    try:
+        targets = _targets(source, sample)
+        _compare(source, targets)
+    except BadFile as error:
+        raise IngestdError(f"{sample}: would be quarantined: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{sample}: {error.strerror}") from error
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "sample": str(sample),
+                    "source": source.name,
+                    "output": str(source.output),
+                    "datasets": [asdict(target) for target in targets],
+                }
+            )
+        )
+        return
+    click.echo(f"{sample}: taken by source '{source.name}'")
+    for t in targets:
+        row_bytes = _row_type(t).row_bytes
+        click.echo(
+            f"  member '{t.member}' -> {source.output}:{t.dataset}: {t.rows} rows of "
+            f"{t.dtype} {t.row_shape}, in chunks of {t.chunk_rows} rows "
+            f"= {t.chunk_rows * row_bytes} bytes"
+        )
+
+
+def _source_of(config: Config, sample: Path, wanted: str | None) -> Source:
+    if wanted is not None:
+        if wanted not in config.sources:
+            raise UsageError(f"--source {wanted}: there is only {', '.join(config.sources)}")
+        return config.sources[wanted]
+    for source in config.sources.values():
+        if source.matcher(SUFFIXES).match(sample.name) is not None:
+            return source
+    matches = ", ".join(f"{s.name} ({s.match})" for s in config.sources.values())
+    raise UsageError(f"{sample}: no source matches this name: {matches}. Name one with --source")
+
+
+def _targets(source: Source, sample: Path) -> list[Target]:
+    with sample.open("rb", buffering=0) as file:
+        opened = open_as_format(source, sample.name, file)
+        targets = []
+        for path, (member, row_type) in plan_rows(source, opened.members).items():
+            spec = source.datasets[path]
+            # The whole member is read, as the daemon would: only that finds every fault.
+            slabs = opened.slabs(member, SLAB_BYTES_MAX, row_type.dtype)
+            rows = sum(len(cast(slab, row_type.dtype)) if slab.ndim else 1 for slab in slabs)
+            targets.append(
+                Target(
+                    path,
+                    member,
+                    str(row_type.dtype),
+                    row_type.row_shape,
+                    1 if spec.stack else rows,
+                    chunk_rows(DatasetSpec(row_type, spec.chunk_rows)),
+                )
+            )
+        return targets
+
+
+def _row_type(target: Target) -> RowType:
+    import numpy as np
+
+    return RowType(np.dtype(target.dtype), target.row_shape)
+
+
+def _compare(source: Source, targets: list[Target]) -> None:
+    if not source.output.exists():
+        return
+    with Output(source.output) as output:
+        for target in targets:
+            if target.dataset not in output.datasets:
+                continue
+            dtype, row_shape = output.row_type(target.dataset)
+            if (str(dtype), tuple(row_shape)) != (target.dtype, target.row_shape):
+                raise BadFile(
+                    f"rows of {dtype} {row_shape}, as {source.output}:{target.dataset} holds",
+                    f"rows of {target.dtype} {target.row_shape}",
+                    f"Set 'dtype: {dtype}' if only the dtype differs",
+                )

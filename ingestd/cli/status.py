@@ -1,0 +1,155 @@
+"""``status``: how each source is doing, from the ledger and the directories; changes nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from ingestd import locks
+from ingestd.cli import config_path
+from ingestd.config import Config, Source, load
+from ingestd.formats.registry import SUFFIXES
+from ingestd.ledger import Ledger, Summary
+from ingestd.lifecycle import State
+from ingestd.model import DropFile, Fingerprint, shown
+from ingestd.pipeline.archive import REASON
+from ingestd.pipeline.settle import age_seconds
+from ingestd.pipeline.watch import walk
+from ingestd.service import LEDGER
+
+RATE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """One source. Ages in seconds; ``rows_per_second`` over the last minute."""
+
+    source: str
+    waiting: int
+    oldest_waiting_seconds: float | None
+    files: int
+    rows: int
+    rows_per_second: float
+    newest_file: str | None
+    skipped: int
+    failures: int
+    problem: str | None
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (a line, each time).")
+@click.pass_context
+def status(ctx: click.Context, watch: bool, as_json: bool) -> None:
+    """Say how each source is doing: waiting, rows, rate, newest file, failures."""
+    config = load(config_path(ctx))
+    if not watch:
+        _show(config, as_json)
+        return
+    try:
+        while True:
+            if not as_json:
+                click.clear()
+            _show(config, as_json)
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+def _show(config: Config, as_json: bool) -> None:
+    running = locks.held(config.state / "lock")
+    found = collect(config)
+    if as_json:
+        click.echo(json.dumps({"running": running, "sources": [asdict(s) for s in found]}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("source", "waiting", "oldest", "files", "rows", "rows/s", "newest", "failed")
+    for s in found:
+        oldest = "" if s.oldest_waiting_seconds is None else f"{s.oldest_waiting_seconds:.0f}s"
+        table.add_row(
+            s.source,
+            str(s.waiting),
+            oldest,
+            str(s.files),
+            str(s.rows),
+            f"{s.rows_per_second:.1f}",
+            s.newest_file or "",
+            str(s.failures),
+        )
+    console = Console()
+    console.print("running" if running else "not running: start it with 'ingestd run'")
+    console.print(table)
+    for s in found:
+        if s.problem:
+            console.print(f"{s.source}: {s.problem}", markup=False)
+        if s.failures:
+            directory = config.sources[s.source].quarantine
+            console.print(
+                f"{s.source}: why files failed stands in {directory}/*{REASON}; "
+                "put them back with 'ingestd retry'",
+                markup=False,
+            )
+
+
+def collect(config: Config) -> list[SourceStatus]:
+    """The status of every source."""
+    path = config.state / LEDGER
+    if not path.exists():
+        return [_of(source, None) for source in config.sources.values()]
+    ledger = Ledger(path)
+    try:
+        return [_of(source, ledger) for source in config.sources.values()]
+    finally:
+        ledger.close()
+
+
+def _of(source: Source, ledger: Ledger | None) -> SourceStatus:
+    summary = ledger.summary(source.name, RATE_SECONDS) if ledger else Summary()
+    waiting, oldest, problem = 0, None, None
+    try:
+        for age in _waiting_ages(source, ledger):
+            waiting += 1
+            oldest = max(age, oldest or 0.0)
+    except OSError as error:
+        problem = f"{source.drop}: {error.strerror}"
+    return SourceStatus(
+        source=source.name,
+        waiting=waiting,
+        oldest_waiting_seconds=oldest,
+        files=summary.files,
+        rows=summary.rows,
+        rows_per_second=summary.recent_rows / RATE_SECONDS,
+        newest_file=None if summary.newest is None else shown(summary.newest),
+        skipped=summary.skipped,
+        failures=_failures(source.quarantine),
+        problem=problem,
+    )
+
+
+def _waiting_ages(source: Source, ledger: Ledger | None) -> list[float]:
+    matcher = source.matcher(SUFFIXES)
+    ages = []
+    for path, name in walk(source.drop, source.recursive):
+        if matcher.match(name) is None:
+            continue
+        try:
+            stat = path.lstat()
+        except FileNotFoundError:
+            continue
+        file = DropFile(source.name, name, Fingerprint.of(stat))
+        if ledger is None or ledger.known(file) is State.NEW:
+            ages.append(max(0.0, min(age_seconds(stat), 1e9)))
+    return ages
+
+
+def _failures(quarantine: Path) -> int:
+    try:
+        return sum(1 for _ in quarantine.rglob(f"*{REASON}"))
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,204 @@
+"""The small values of a config. Each is read from one line of text, or refused with a remedy."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from ingestd.config.units import format_seconds, parse_seconds
+
+INTERNAL_GROUP = "/ingestd"
+"""The group of an output that holds its provenance; no dataset or attribute may stand below it."""
+
+LEVELS: dict[str, tuple[int, int] | None] = {
+    "none": None,
+    "gzip": (0, 9),
+    "lzf": None,
+    "lz4": None,
+    "zstd": (1, 22),
+    "bitshuffle": None,
+    "blosc": (0, 9),
+    "blosc2": (0, 9),
+}
+"""Every compression and the range of its levels; None: it has no levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """When a drop file counts as settled: ``seconds`` for ``quiet``, ``suffix`` for ``marker``."""
+
+    kind: Literal["closed", "renamed", "quiet", "marker"]
+    seconds: float = 0.0
+    suffix: str = ""
+
+    def __str__(self) -> str:
+        detail = format_seconds(self.seconds) if self.kind == "quiet" else self.suffix
+        return f"{self.kind}:{detail}" if detail else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """What becomes of a drop file whose rows are committed; ``directory`` only for ``move``."""
+
+    kind: Literal["keep", "delete", "move"]
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """An HDF5 filter by name; ``level`` None: the filter's own default."""
+
+    name: str
+    level: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.level is None else f"{self.name}:{self.level}"
+
+
+def listed(names: Iterable[str], wrong: str = "") -> str:
+    """``a, b or c``, preceded by the one that ``wrong`` was probably meant to be."""
+    known = list(names)
+    near = difflib.get_close_matches(wrong, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}write " + " or ".join(filter(None, [", ".join(known[:-1]), known[-1]]))
+
+
+def parse_path(value: Any) -> Path:
+    """A path as written; a relative one starts at the working directory.
+
+    :raises ValueError: it is empty, no text, or starts with a ``~`` that nobody would expand.
+    """
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError(f"{value!r} is not a path; write one, in quotes if it looks like a number")
+    if value.startswith("~"):
+        raise ValueError(f"{value!r}: '~' is not expanded; write the whole path, like /home/...")
+    if "{" in value or "}" in value:
+        raise ValueError(f"{value!r}: captures in paths are not supported yet; write a fixed path")
+    return Path(value)
+
+
+def parse_settle(value: Any) -> Settle:
+    """``closed``, ``renamed``, ``quiet:2s`` or ``marker:.ready``.
+
+    :raises ValueError: it is none of them.
+    """
+    if isinstance(value, Settle):
+        return value
+    kind, colon, detail = str(value).partition(":")
+    if kind in ("closed", "renamed") and not colon:
+        return Settle("closed" if kind == "closed" else "renamed")
+    if kind == "quiet" and detail:
+        seconds = parse_seconds(detail)
+        if seconds > 0:
+            return Settle("quiet", seconds=seconds)
+        raise ValueError(
+            f"{value!r} waits for nothing; write the time it stays unchanged: quiet:2s"
+        )
+    if kind == "marker" and detail.strip() and not re.search(r"[/\0]", detail):
+        return Settle("marker", suffix=detail)
+    known = ("closed", "renamed", "quiet:2s", "marker:.ready")
+    raise ValueError(f"{value!r} is no way to settle; {listed(known, str(value))}")
+
+
+def parse_after(value: Any) -> After:
+    """``keep``, ``delete`` or ``{move: DIR}``.
+
+    :raises ValueError: it is none of them.
+    """
+    if isinstance(value, After):
+        return value
+    if value in ("keep", "delete"):
+        return After("keep" if value == "keep" else "delete")
+    if isinstance(value, dict) and list(value) == ["move"]:
+        return After("move", parse_path(value["move"]))
+    raise ValueError(f"{value!r} is no fate of a done file; write keep, delete or {{move: DIR}}")
+
+
+def parse_compression(value: Any) -> Compression:
+    """A name of ``LEVELS``, with ``:level`` where it has levels.
+
+    :raises ValueError: the name is unknown, it has no levels, or the level is out of range.
+    """
+    if isinstance(value, Compression):
+        return value
+    name, colon, level = str(value).partition(":")
+    if name not in LEVELS:
+        raise ValueError(f"{value!r} is no compression; {listed(LEVELS, name)}")
+    if not colon:
+        return Compression(name)
+    levels = LEVELS[name]
+    if levels is None:
+        raise ValueError(f"{value!r}: {name} has no levels; write {name!r}")
+    if not re.fullmatch(r"[0-9]{1,3}", level) or not levels[0] <= int(level) <= levels[1]:
+        low, high = levels
+        raise ValueError(f"{value!r}: {level!r} is no level of {name}; write {low} to {high}")
+    return Compression(name, int(level))
+
+
+def parse_object_path(value: str) -> str:
+    """An absolute HDF5 path: ``entry//data/`` becomes ``/entry/data``.
+
+    :raises ValueError: it names no object, leaves its group, holds captures, or is ours.
+    """
+    parts = [part for part in value.split("/") if part]
+    if "\0" in value or any(part in (".", "..") for part in parts):
+        raise ValueError(f"{value!r} is no path in an HDF5 file; write one like /entry/data")
+    if "{" in value or "}" in value:
+        raise ValueError(f"{value!r}: captures in paths are not supported yet; write a fixed path")
+    path = "/" + "/".join(parts)
+    if path == INTERNAL_GROUP or path.startswith(INTERNAL_GROUP + "/"):
+        raise ValueError(
+            f"{value!r} stands below {INTERNAL_GROUP}, which holds the provenance; "
+            "take another group, like /entry"
+        )
+    return path
+
+
+def absolute(path: Path) -> Path:
+    """``path`` from the root, ``..`` resolved by name, without a look at the disk."""
+    # Path.absolute keeps "..", Path.resolve follows links: this compares what was written.
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+PathField = Annotated[Path, PlainValidator(parse_path), WithJsonSchema({"type": "string"})]
+
+SettleField = Annotated[
+    Settle,
+    PlainValidator(parse_settle),
+    WithJsonSchema({"type": "string", "pattern": "^(closed|renamed|quiet:.+|marker:.+)$"}),
+]
+
+AfterField = Annotated[
+    After,
+    PlainValidator(parse_after),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"enum": ["keep", "delete"]},
+                {
+                    "type": "object",
+                    "properties": {
+                        "move": {"type": "string", "description": "Directory of the done files."}
+                    },
+                    "required": ["move"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+CompressionField = Annotated[
+    Compression,
+    PlainValidator(parse_compression),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LEVELS)})(:[0-9]+)?$"}),
+]

@@ -1,0 +1,198 @@
+"""The lines of a CSV: read in bounded pieces, cut into cells, and faults found with their line.
+
+What is held is a block and a line of ``LINE_BYTES_MAX`` at most; faults name their line and cell.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ingestd.errors import BadFile
+
+LINE_BYTES_MAX = 4 * 1024 * 1024
+COLUMNS_MAX = 100_000
+READ_BYTES_MIN = 64 * 1024
+_CELL_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How lines are cut: ``delimiter`` None is any run of blanks; ``comment`` "" is none."""
+
+    delimiter: str | None
+    comment: str
+    encoding: str
+
+    def content(self, line: bytes) -> bytes:
+        """``line`` without its comment and line end; empty where there is no row on it."""
+        if self.comment:
+            line = line.partition(self.comment.encode())[0]
+        line = line.rstrip(b"\r\n")
+        return line if self.delimiter is not None else line.strip()
+
+    def count_cells(self, content: bytes) -> int:
+        if self.delimiter is None:
+            return len(content.split(None, COLUMNS_MAX))
+        return content.count(self.delimiter.encode()) + 1
+
+    def cells(self, content: bytes, cells_max: int) -> list[str]:
+        """The cells, blanks around them stripped; what follows ``cells_max`` comes as one more."""
+        delimiter = None if self.delimiter is None else self.delimiter.encode()
+        parts = content.split(delimiter, cells_max)
+        return [part.decode(self.encoding, "replace").strip() for part in parts]
+
+
+def whole_lines(
+    file: BinaryIO, start: int, first_line: int, block_bytes: int
+) -> Iterator[bytearray]:
+    """The file from byte ``start`` in pieces of whole lines, ``block_bytes`` or less where one fits.
+
+    Only the last piece may lack its newline. ``first_line`` is the number of the line at ``start``.
+
+    :raises BadFile: a line is longer than ``LINE_BYTES_MAX``.
+    """
+    buffer = bytearray()
+    position, line, searched, ended = start, first_line, 0, False
+    while True:
+        while not ended and (len(buffer) < block_bytes or searched == len(buffer)):
+            file.seek(position)
+            piece = file.read(max(block_bytes - len(buffer), READ_BYTES_MIN))
+            position += len(piece)
+            ended = not piece
+            buffer += piece
+            searched = _before_newline(buffer, searched)
+            if searched == len(buffer) > LINE_BYTES_MAX:
+                raise _long_line(line)
+        cut = buffer.rfind(b"\n", 0, block_bytes) + 1 or buffer.find(b"\n", block_bytes) + 1
+        block = buffer[: cut or len(buffer)]
+        if not block:
+            return
+        del buffer[: len(block)]
+        searched = _before_newline(buffer, 0)
+        line += block.count(b"\n")
+        yield block
+
+
+def _before_newline(buffer: bytearray, searched: int) -> int:
+    """How many bytes stand before the first newline; all of them, if there is none."""
+    found = buffer.find(b"\n", searched)
+    return len(buffer) if found < 0 else found
+
+
+def check_text(block: bytearray, first_line: int, encoding: str) -> None:
+    """Refuse what is no text in ``encoding``."""
+    if (at := block.find(b"\0")) >= 0:
+        raise BadFile(
+            f"text in {encoding}",
+            f"line {first_line + block.count(10, 0, at)} holds a NUL byte",
+            "Save the table as plain text in UTF-8 (not UTF-16, not a spreadsheet file), then "
+            "drop it again.",
+        )
+    if block.isascii():
+        return
+    try:
+        block.decode(encoding)
+    except UnicodeDecodeError as error:
+        at = error.start
+        raise BadFile(
+            f"text in {encoding}",
+            f"line {first_line + block.count(10, 0, at)} holds the bytes "
+            f"{bytes(block[at : at + 4])!r}",
+            "Set the right encoding ('options: {encoding: latin-1}') or save the file in UTF-8, "
+            "then drop it again.",
+        ) from error
+
+
+def has_rows(block: bytearray, dialect: Dialect) -> bool:
+    return any(dialect.content(line) for line in io.BytesIO(block))
+
+
+def find_fault(
+    block: bytearray,
+    first_line: int,
+    dialect: Dialect,
+    columns: int,
+    wanted: range,
+    dtype: np.dtype[Any],
+) -> BadFile | None:
+    """The first row of ``block`` with another number of cells, or no ``dtype`` in a ``wanted`` one.
+
+    ``wanted`` are column indices. None: every row is right.
+    """
+    for line, raw in enumerate(io.BytesIO(block), first_line):
+        content = dialect.content(raw)
+        if not content:
+            continue
+        count = dialect.count_cells(content)
+        if count != columns:
+            return _ragged(line, count, columns)
+        cells = dialect.cells(content, columns)
+        for column in wanted:
+            if not is_value(cells[column], dtype):
+                return _bad_cell(line, column, cells[column], dtype)
+    return None
+
+
+def is_value(cell: str, dtype: np.dtype[Any]) -> bool:
+    """Whether ``cell`` is a number that ``dtype`` holds, in the spelling that numpy reads."""
+    if not cell.isascii() or "_" in cell:
+        return False
+    try:
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            return limits.min <= int(cell) <= limits.max
+        value = complex(cell) if dtype.kind == "c" else float(cell)
+    except ValueError:
+        return False
+    with np.errstate(over="ignore"):
+        overflows = bool(np.isinf(dtype.type(value)))
+    return not overflows or "inf" in cell.lower()
+
+
+def cut_short(line: int) -> BadFile:
+    return BadFile(
+        "a newline at the end of the last line",
+        f"line {line} has none: the file may be cut short",
+        "Write the file again; if its writer never ends the last line, set "
+        "'options: {final_newline: optional}'.",
+    )
+
+
+def shown(cell: str) -> str:
+    """``cell`` in quotes, as a message shows it."""
+    return repr(cell if len(cell) <= _CELL_SHOWN else f"{cell[:_CELL_SHOWN]}...")
+
+
+def _ragged(line: int, count: int, columns: int) -> BadFile:
+    return BadFile(
+        f"{columns} {'column' if columns == 1 else 'columns'} in each row, as in the first",
+        f"line {line} has {count}",
+        "Correct the line; if the columns are cut wrongly, set 'options: {delimiter: ...}'. Then "
+        "drop the file again.",
+    )
+
+
+def _bad_cell(line: int, column: int, cell: str, dtype: np.dtype[Any]) -> BadFile:
+    remedy = "Correct the cell, then drop the file again."
+    if not cell:
+        remedy = "Write nan where a value is missing, then drop the file again."
+    elif dtype.kind in "iu" and is_value(cell, np.dtype(float)):
+        remedy = "Correct the cell, or set the dataset's 'dtype: float64', then drop it again."
+    return BadFile(
+        f"a number of type {dtype} in each cell",
+        f"line {line}, column {column + 1} {f'holds {shown(cell)}' if cell else 'is empty'}",
+        remedy,
+    )
+
+
+def _long_line(line: int) -> BadFile:
+    return BadFile(
+        f"lines of {LINE_BYTES_MAX:,} bytes or less",
+        f"line {line} is longer",
+        "Save the table with a newline after each row; very wide rows go into a .npy.",
+    )

@@ -1,0 +1,47 @@
+"""All formats by name, and which one a file is of.
+
+A suffix decides before the content: a damaged ``.npy`` is a bad ``.npy``, nothing else.
+"""
+
+from __future__ import annotations
+
+from ingestd.errors import BadFile
+from ingestd.formats import Format
+from ingestd.formats.csv import Csv
+from ingestd.formats.npy import Npy
+from ingestd.formats.npz import Npz
+
+FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (Npy(), Npz(), Csv())}
+
+SUFFIXES: frozenset[str] = frozenset(
+    suffix for format_ in FORMATS.values() for suffix in format_.suffixes
+)
+"""Lower case, with the dot. A file's suffix is compared without regard to case."""
+
+
+def choose(name: str, head: bytes, wanted: str = "auto") -> Format:
+    """The format ``wanted``; with ``auto`` by the suffix of ``name``, else by ``head``.
+
+    ``head`` is the file's first 512 bytes, or all of a shorter file.
+
+    :raises BadFile: no format claims the file, or none is called ``wanted``.
+    """
+    if wanted != "auto":
+        if wanted not in FORMATS:
+            raise _unknown(f"the format asked for is {wanted!r}")
+        return FORMATS[wanted]
+    for format_ in FORMATS.values():
+        if name.lower().endswith(format_.suffixes):
+            return format_
+    for format_ in FORMATS.values():
+        if format_.sniff(head):
+            return format_
+    raise _unknown(f"neither the name {name!r} nor the content is of one")
+
+
+def _unknown(found: str) -> BadFile:
+    return BadFile(
+        f"one of the formats known: {', '.join(sorted(FORMATS))}",
+        found,
+        "Set the source's 'format' if the file is of one of them, else save it as one.",
+    )

@@ -1,0 +1,67 @@
+"""What stands where in an output: the one thing that writers and readers of it share.
+
+Beside each live dataset ``/a/b`` stands ``/ingestd/a/b/files``: one record for each drop file,
+written and flushed after the file's rows. It is the provenance, and the commit marker: rows
+below the end of the last record are final; rows beyond it may still be taken back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GROUP = "/ingestd"
+"""Everything of ours in an output lies below this group."""
+
+NAME_BYTES = 255
+SOURCE_BYTES = 64
+
+RECORD = np.dtype(
+    [
+        ("first_row", "<u8"),
+        ("rows", "<u8"),
+        ("name", f"S{NAME_BYTES}"),  # path below the drop directory; of a longer one the end
+        ("digest", "S32"),  # xxh3-128, hex, of the rows' bytes as stored, C order
+        ("mtime_ns", "<i8"),  # of the drop file, since 1970 UTC
+        ("committed_ns", "<i8"),  # when the record was written, since 1970 UTC
+        ("source", f"S{SOURCE_BYTES}"),
+        ("file_id", "<u8"),  # the ledger's; the same in every dataset that the file feeds
+        ("file_digest", "S32"),  # xxh3-128, hex, of the drop file's bytes
+    ]
+)
+"""One record of ``files``, little-endian and unpadded; ``mtime_ns`` and ``committed_ns`` in ns."""
+
+RECORDS_PER_CHUNK = 128
+
+
+def records_path(dataset: str) -> str:
+    """Where the records of ``dataset`` (an absolute path in the file) stand."""
+    return f"{GROUP}{dataset}/files"
+
+
+def dataset_path(records: str) -> str:
+    """The dataset whose records stand at ``records``."""
+    assert records.startswith(GROUP) and records.endswith("/files"), records
+    return records[len(GROUP) : -len("/files")]
+
+
+def committed_rows(last_record: np.void | None) -> int:
+    """How many rows are final, by the last record (None: there is none)."""
+    return 0 if last_record is None else int(last_record["first_row"]) + int(last_record["rows"])
+
+
+def refused_dtype(dtype: np.dtype) -> tuple[str, str] | None:
+    """Why rows of ``dtype`` cannot stand in a live dataset, and what to do; None: they can."""
+    if dtype.hasobject:
+        return "Python objects", "Save plain arrays (allow_pickle is never used here)"
+    bases = [dtype.base]
+    while bases:
+        base = bases.pop()
+        if base.names is not None:
+            bases += [base[name].base for name in base.names]
+        elif base.kind == "U":
+            return "text of 4-byte characters", "Save it as bytes: array.astype('S16')"
+        elif base.kind in "mM":
+            return "dates", "Save them as integers: array.astype('int64')"
+        elif base.kind == "V" or base.itemsize == 0:
+            return "untyped bytes", "Give the array a dtype with a kind"
+    return None

@@ -1,0 +1,319 @@
+"""The ledger: which drop file became which rows. What it calls committed survives a loss of power.
+
+SQLite in WAL mode. A file's rows are written down as pending before their records are, so
+that a crash between two datasets of one file can be rolled forward; only ``commit`` waits for
+the disk. The ledger can be rebuilt from the outputs' own records (``adopt``), but for what
+was skipped or quarantined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingestd.errors import BrokenInvariant, BusyWorld
+from ingestd.lifecycle import State, check
+from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    name BLOB NOT NULL,            -- path below the drop directory, as bytes
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    digest TEXT NOT NULL,          -- xxh3-128 of the file's bytes; '' where it was not read
+    state TEXT NOT NULL,
+    released INTEGER NOT NULL,     -- 1: moved, deleted or kept, as the config says
+    reason TEXT,
+    at_ns INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
+CREATE INDEX IF NOT EXISTS files_by_digest ON files (source, digest);
+CREATE INDEX IF NOT EXISTS files_pending ON files (id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS files_unreleased ON files (id) WHERE released = 0;
+CREATE TABLE IF NOT EXISTS placements (
+    output TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+    first_row INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    digest TEXT NOT NULL,          -- xxh3-128 of the rows' bytes
+    PRIMARY KEY (output, dataset, file_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
+PRAGMA user_version = 1;
+"""
+
+# SQLite's own words where waiting helps.
+_BUSY = ("full", "locked", "disk I/O", "readonly", "unable to open")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A source's committed files and rows, and its skipped files."""
+
+    files: int = 0
+    rows: int = 0
+    recent_rows: int = 0
+    newest: str | None = None
+    skipped: int = 0
+
+
+class Ledger:
+    """One connection to the ledger; each thread opens its own.
+
+    :raises BusyWorld: the disk is full, or the ledger cannot be written for now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _world(path):
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                self._db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        with _world(self.path):
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # What the flow asks
+
+    def known(self, file: DropFile) -> State:
+        """What became of exactly this file (same path and fingerprint); NEW if nothing yet."""
+        f = file.fingerprint
+        row = self._db.execute(
+            "SELECT state FROM files WHERE source = ? AND name = ? AND size = ?"
+            " AND mtime_ns = ? AND inode = ? ORDER BY id DESC LIMIT 1",
+            (file.source, os.fsencode(file.name), f.size, f.mtime_ns, f.inode),
+        ).fetchone()
+        return State(row[0]) if row else State.NEW
+
+    def holds(self, source: str, digest: str) -> str | None:
+        """The name of a file of ``source`` with this content whose rows were taken, if any."""
+        row = self._db.execute(
+            "SELECT name FROM files WHERE source = ? AND digest = ?"
+            " AND state IN ('committed', 'pending') LIMIT 1",
+            (source, digest),
+        ).fetchone()
+        return os.fsdecode(row[0]) if row else None
+
+    def last_id(self) -> int:
+        """The highest id given so far; 0: none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()[0])
+
+    # What the flow writes
+
+    def intend(self, entries: Iterable[Entry], durable: bool = False) -> None:
+        """Write the entries down as pending: their rows are flushed, their records come next."""
+        self._insert(entries, State.PENDING, durable)
+
+    def adopt(self, entries: Iterable[Entry]) -> None:
+        """Take over committed files from the records of an output that the ledger had lost."""
+        self._insert(entries, State.COMMITTED, durable=True, released=True)
+
+    def _insert(
+        self, entries: Iterable[Entry], state: State, durable: bool, released: bool = False
+    ) -> None:
+        check(State.NEW, state)
+        now = time.time_ns()
+        files, placements = [], []
+        for e in entries:
+            f = e.file.fingerprint
+            name = os.fsencode(e.file.name)
+            files.append(
+                (
+                    *(e.file_id, e.file.source, name, f.size, f.mtime_ns, f.inode),
+                    *(e.digest, state, released, now),
+                )
+            )
+            placements += [
+                (e.output, p.dataset, e.file_id, p.rows.start, len(p.rows), p.digest)
+                for p in e.placements
+            ]
+        with self._transaction(durable=durable) as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO files (id, source, name, size, mtime_ns, inode, digest,"
+                " state, released, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                files,
+            )
+            db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?, ?)", placements)
+
+    def commit(self, file_ids: Iterable[int], durable: bool = True) -> None:
+        """Pending files are committed; when this returns, for ever (``durable``)."""
+        check(State.PENDING, State.COMMITTED)
+        now = time.time_ns()
+        with self._transaction(durable=durable) as db:
+            db.executemany(
+                "UPDATE files SET state = 'committed', at_ns = ?"
+                " WHERE id = ? AND state = 'pending'",
+                ((now, i) for i in file_ids),
+            )
+
+    def withdraw(self, file_ids: Iterable[int]) -> None:
+        """Pending files whose rows were not kept are new again."""
+        check(State.PENDING, State.NEW)
+        with self._transaction(durable=True) as db:
+            db.executemany(
+                "DELETE FROM files WHERE id = ? AND state = 'pending'", ((i,) for i in file_ids)
+            )
+
+    def settle(self, file: DropFile, state: State, digest: str = "", reason: str = "") -> int:
+        """Write down a file that brings no rows (skipped, quarantined); gives its id."""
+        check(State.NEW, state)
+        f = file.fingerprint
+        with self._transaction(durable=True) as db:
+            cursor = db.execute(
+                "INSERT INTO files (source, name, size, mtime_ns, inode, digest, state,"
+                " released, reason, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                (
+                    *(file.source, os.fsencode(file.name), f.size, f.mtime_ns, f.inode),
+                    *(digest, state, reason or None, time.time_ns()),
+                ),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def release(self, file_ids: Iterable[int]) -> None:
+        """The drop files have left the drop directory, or may stay there for good."""
+        with self._transaction() as db:
+            db.executemany("UPDATE files SET released = 1 WHERE id = ?", ((i,) for i in file_ids))
+
+    def forget_quarantined(self, source: str, name: str) -> None:
+        """A quarantined file goes back to its drop directory and is new again."""
+        check(State.QUARANTINED, State.NEW)
+        with self._transaction(durable=True) as db:
+            db.execute(
+                "DELETE FROM files WHERE source = ? AND name = ? AND state = 'quarantined'",
+                (source, os.fsencode(name)),
+            )
+
+    # What people ask
+
+    def summary(self, source: str, recent_seconds: float) -> Summary:
+        """How ``source`` has done so far, and in the last ``recent_seconds``."""
+        since = time.time_ns() - int(recent_seconds * 1e9)
+        totals = dict(
+            self._db.execute(
+                "SELECT state, count(*) FROM files WHERE source = ? GROUP BY state", (source,)
+            )
+        )
+        rows, recent = self._db.execute(
+            "SELECT coalesce(sum(p.rows), 0), coalesce(sum(p.rows) FILTER (WHERE f.at_ns > ?), 0)"
+            " FROM files f JOIN placements p ON p.file_id = f.id"
+            " WHERE f.source = ? AND f.state = 'committed'",
+            (since, source),
+        ).fetchone()
+        newest = self._db.execute(
+            "SELECT name FROM files WHERE source = ? AND state = 'committed'"
+            " ORDER BY id DESC LIMIT 1",
+            (source,),
+        ).fetchone()
+        return Summary(
+            totals.get("committed", 0),
+            rows,
+            recent,
+            os.fsdecode(newest[0]) if newest else None,
+            totals.get("skipped", 0),
+        )
+
+    # What recovery asks
+
+    def unreleased(self) -> list[tuple[int, DropFile, State, str]]:
+        """Settled files that may still lie in their drop directory: id, file, state, reason."""
+        rows = self._db.execute(
+            "SELECT id, source, name, size, mtime_ns, inode, state, coalesce(reason, '')"
+            " FROM files WHERE released = 0 AND state != 'pending' ORDER BY id"
+        )
+        return [
+            (r[0], DropFile(r[1], os.fsdecode(r[2]), Fingerprint(*r[3:6])), State(r[6]), r[7])
+            for r in rows
+        ]
+
+    def pending_outputs(self) -> list[str]:
+        """Outputs with pending files."""
+        rows = self._db.execute(
+            "SELECT DISTINCT p.output FROM files f JOIN placements p ON p.file_id = f.id"
+            " WHERE f.state = 'pending'"
+        )
+        return [r[0] for r in rows]
+
+    def pending(self, output: str) -> list[Entry]:
+        """Files whose commit was cut short, oldest first."""
+        rows = self._db.execute(
+            "SELECT DISTINCT f.id, f.source, f.name, f.size, f.mtime_ns, f.inode, f.digest"
+            " FROM files f JOIN placements p ON p.file_id = f.id"
+            " WHERE f.state = 'pending' AND p.output = ? ORDER BY f.id",
+            (output,),
+        ).fetchall()
+        return [
+            Entry(
+                r[0],
+                DropFile(r[1], os.fsdecode(r[2]), Fingerprint(*r[3:6])),
+                r[6],
+                output,
+                self._placements(output, r[0]),
+            )
+            for r in rows
+        ]
+
+    def _placements(self, output: str, file_id: int) -> tuple[Placement, ...]:
+        rows = self._db.execute(
+            "SELECT dataset, first_row, rows, digest FROM placements"
+            " WHERE file_id = ? AND output = ? ORDER BY dataset",
+            (file_id, output),
+        )
+        return tuple(Placement(r[0], RowRange(r[1], r[1] + r[2]), r[3]) for r in rows)
+
+    def ends(self, output: str) -> dict[str, tuple[int, int]]:
+        """For each dataset of ``output``: the committed end, and the id of its last file."""
+        ends = {}
+        dataset = ""
+        # From one dataset to the next by the index: there may be millions of placements.
+        while dataset := self._db.execute(
+            "SELECT coalesce(min(dataset), '') FROM placements WHERE output = ? AND dataset > ?",
+            (output, dataset),
+        ).fetchone()[0]:
+            row = self._db.execute(
+                "SELECT p.first_row + p.rows, p.file_id FROM placements p"
+                " JOIN files f ON f.id = p.file_id WHERE p.output = ? AND p.dataset = ?"
+                " AND f.state = 'committed' ORDER BY p.file_id DESC LIMIT 1",
+                (output, dataset),
+            ).fetchone()
+            ends[dataset] = (row[0], row[1]) if row else (0, 0)
+        return ends
+
+
+@contextlib.contextmanager
+def _world(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if any(word in str(error) for word in _BUSY):
+            raise BusyWorld(f"{path}: {error}. Make room, or make it writable") from error
+        raise BrokenInvariant(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise BrokenInvariant(
+            f"{path}: {error}. Move it away: it is rebuilt from the outputs' own records"
+        ) from error

@@ -1,0 +1,142 @@
+"""The nouns: frozen data that every part shares. No I/O, and no part can change another's copy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ingestd.errors import BadFile
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Rows ``start`` up to, not including, ``stop`` of one dataset."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.start <= self.stop, self
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class RowType:
+    """What one row of a dataset is: its dtype and its shape (without axis 0)."""
+
+    dtype: np.dtype
+    row_shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * int(np.prod(self.row_shape, dtype=object))
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.row_shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The quick look at a file: the same four (with its path) mean the same, unchanged file."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Fingerprint:
+        """The fingerprint in a stat result."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class DropFile:
+    """One file that lies in a drop directory; ``name`` is its path below that directory."""
+
+    source: str
+    name: str
+    fingerprint: Fingerprint
+
+    def __str__(self) -> str:
+        return shown(self.name)
+
+
+def shown(name: str) -> str:
+    """A file name as it can be printed on one line: what is not printable UTF-8 is escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one file's rows stand in one dataset; ``digest`` is xxh3-128, hex, of their bytes."""
+
+    dataset: str
+    rows: RowRange
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One drop file and its rows, as they go into the ledger and the records of an output."""
+
+    file_id: int
+    file: DropFile
+    digest: str
+    output: str
+    placements: tuple[Placement, ...]
+
+
+# What a decoding thread says of one drop file, in this order: Opened, Blocks, then one ending.
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The file is believed so far: what it holds for each dataset, and the digest of its bytes."""
+
+    digest: str
+    types: Mapping[str, RowType]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one dataset, ``(rows, *row_shape)``: the whole of a file's, or a slab of them."""
+
+    dataset: str
+    rows: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The file is through; the digest of its rows for each dataset (xxh3-128, hex)."""
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The file is bad and stays bad."""
+
+    reason: BadFile
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The file is not settled, or out of reach for now: look again after ``retry_seconds``.
+
+    ``soon``: time alone will settle it, one way or the other.
+    """
+
+    retry_seconds: float
+    why: str
+    soon: bool = False
+
+
+Ending = Decoded | Failed | NotYet
+Message = Opened | Block | Decoded | Failed | NotYet

@@ -1,0 +1,1 @@
+"""The flow from drop directories to outputs; ``flow`` shows it whole."""

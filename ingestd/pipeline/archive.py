@@ -1,0 +1,147 @@
+"""The fate of a drop file that is done with: kept, deleted, moved, or put in quarantine.
+
+A file is only touched while it is the very one that was read, and never overwrites another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import json
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+from ingestd.config import Source
+from ingestd.errors import BadFile
+from ingestd.ledger import Ledger
+from ingestd.model import DropFile, Fingerprint, shown
+
+REASON = ".reason.json"
+
+
+def release(source: Source, file: DropFile) -> None:
+    """Let a file whose rows are committed (or were there before) leave the drop directory.
+
+    Doing it again after a crash is harmless.
+
+    :raises OSError: it cannot be moved or deleted for now.
+    """
+    path = source.drop / file.name
+    if _is(path, file.fingerprint):
+        if source.after.kind == "delete":
+            path.unlink()
+        elif source.after.directory is not None:
+            _move(path, source.after.directory / file.name)
+    if source.settle.kind == "marker" and source.after.kind != "keep":
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{source.settle.suffix}").unlink()
+
+
+def quarantine(source: Source, file: DropFile, reason: str) -> None:
+    """Put a bad file into quarantine beside ``reason`` (JSON), which is there first.
+
+    :raises OSError: it cannot be moved for now.
+    """
+    path = source.drop / file.name
+    if not _is(path, file.fingerprint):
+        return
+    target = _free(source.quarantine / file.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.with_name(target.name + REASON).write_text(reason + "\n")
+    _rename(path, target)
+
+
+def reason_json(file: DropFile, error: BadFile) -> str:
+    """What stands in ``NAME.reason.json``."""
+    return json.dumps(
+        {
+            "file": shown(file.name),
+            "source": file.source,
+            "expected": error.expected,
+            "found": error.found,
+            "do": error.remedy,
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+        indent=2,
+    )
+
+
+def quarantined(source: Source) -> list[Path]:
+    """The files of ``source`` that lie in quarantine, by their reasons."""
+    reasons = sorted(source.quarantine.rglob(f"*{REASON}"))
+    files = (reason.with_name(reason.name.removesuffix(REASON)) for reason in reasons)
+    return [file for file in files if os.path.lexists(file)]
+
+
+def put_back(source: Source, file: Path, ledger: Ledger | None) -> bool:
+    """Move a quarantined file back; False: another of its name waits in the drop directory."""
+    name = str(file.relative_to(source.quarantine))
+    target = source.drop / name
+    if os.path.lexists(target):
+        return False
+    if ledger is not None:
+        # Before the move: a file that the ledger still calls bad would be left lying there.
+        ledger.forget_quarantined(source.name, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _rename(file, target)
+    file.with_name(file.name + REASON).unlink()
+    return True
+
+
+def _is(path: Path, fingerprint: Fingerprint) -> bool:
+    try:
+        return Fingerprint.of(path.lstat()) == fingerprint
+    except FileNotFoundError:
+        return False
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
+        # The same content was archived under this name: a second copy tells nothing new.
+        if target.is_file() and filecmp.cmp(path, target, shallow=False):
+            path.unlink()
+            return
+        target = _free(target)
+    _rename(path, target)
+
+
+def _free(target: Path) -> Path:
+    """``target``, or ``stem.1.suffix``, ... if that name is taken."""
+    number, free = 0, target
+    while os.path.lexists(free):
+        number += 1
+        free = target.with_name(f"{target.stem}.{number}{target.suffix}")
+    return free
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_over(path, target)
+
+
+def _copy_over(path: Path, target: Path) -> None:
+    """Move to another file system: the copy is whole and on disk before the original goes."""
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            shutil.move(path, target)
+            return
+        raise OSError(errno.EXDEV, "a special file cannot go to another file system", str(path))
+    part = target.with_name(f".{target.name[:200]}.part")
+    shutil.copy2(path, part)
+    fd = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    part.rename(target)
+    path.unlink()

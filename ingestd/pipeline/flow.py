@@ -1,0 +1,155 @@
+"""The flow: watch -> decode -> reorder -> write -> archive, a thread or more for each.
+
+If any part fails, all of them stop, and ``run`` raises why. Then nothing is lost: what was not
+committed is still in the drop directories, and recovery puts the outputs right.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+
+from ingestd.config import Config
+from ingestd.ledger import Ledger
+from ingestd.lifecycle import State
+from ingestd.model import DropFile, NotYet
+from ingestd.pipeline.decode import Decoder
+from ingestd.pipeline.recover import settle
+from ingestd.pipeline.reorder import Reorder
+from ingestd.pipeline.supervise import Supervisor
+from ingestd.pipeline.watch import Watch
+from ingestd.pipeline.write import Progress, Writer
+from ingestd.sinks import Sink
+
+FILES_MAX = 2048
+"""Files that are being decoded, or decoded and not written, at a time."""
+
+
+class Flow:
+    """From drop directories to ``outputs``, which are open and sound. Used once.
+
+    ``once``: it ends by itself when nothing is left to take.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        outputs: Mapping[Path, Sink],
+        ledger_path: Path,
+        progress: Progress,
+        once: bool = False,
+    ) -> None:
+        self._config = config
+        self._outputs = outputs
+        self._ledger_path = ledger_path
+        self._progress = progress
+        self._once = once
+        self._reorder = Reorder(config.memory)
+        self._tasks: queue.SimpleQueue[tuple[int, DropFile] | None] = queue.SimpleQueue()
+        self._files: dict[int, DropFile] = {}
+        self._stuck: set[DropFile] = set()
+        self._watch = Watch(config.sources, config.scan, observe=not once)
+        self._supervisor = Supervisor(self._wake_all)
+
+    def start(self) -> None:
+        """Begin."""
+        self._supervisor.start("watch", self._hand_out)
+        for number in range(self._config.workers):
+            self._supervisor.start(f"decode-{number}", self._decode)
+        self._supervisor.start("write", self._write)
+
+    def stop(self) -> None:
+        """Ask it to end: what is decoded is committed, nothing more is taken."""
+        self._supervisor.stop()
+
+    def running(self) -> bool:
+        """Whether any part still works."""
+        return self._supervisor.alive()
+
+    def waiting(self) -> int:
+        """Files that were seen, and are not done with."""
+        return sum(len(w.waiting) + len(w.out) for w in self._watch.sources.values())
+
+    def end(self) -> None:
+        """Wait for the end; raises what made it fail."""
+        self._supervisor.join()
+        self._watch.close()
+        if self._supervisor.failure is not None:
+            raise self._supervisor.failure
+
+    def _wake_all(self) -> None:
+        self._reorder.close()
+        self._watch.bell.ring()
+        for _ in range(self._config.workers):
+            self._tasks.put(None)
+
+    # watch
+
+    def _hand_out(self) -> None:
+        ledger = Ledger(self._ledger_path)
+        try:
+            self._settle(ledger)
+            ticket = 0
+            while not self._supervisor.stopping.is_set():
+                self._watch.look(lambda file: ledger.known(file) is not State.NEW)
+                while len(self._files) < FILES_MAX and (file := self._watch.next()) is not None:
+                    self._files[ticket] = file
+                    self._tasks.put((ticket, file))
+                    ticket += 1
+                if self._once and self._watch.nothing_left():
+                    self._supervisor.stop()
+                    return
+                self._watch.bell.wait(self._watch.due_in())
+                if self._stuck:
+                    self._settle(ledger)
+        finally:
+            ledger.close()
+
+    def _settle(self, ledger: Ledger) -> None:
+        """Try again to let go of files that could not leave their drop directory."""
+        stuck = settle(ledger, self._config.sources, self._stuck)
+        for file in self._stuck - stuck:
+            self._watch.finished(file)
+        for file in stuck:
+            self._watch.sources[file.source].out.add(file.name)
+        self._stuck = stuck
+
+    # decode
+
+    def _decode(self) -> None:
+        decoder = Decoder(self._config.sources, self._reorder, self._config.memory)
+        while (task := self._tasks.get()) is not None:
+            decoder.decode(*task)
+
+    # write, archive
+
+    def _write(self) -> None:
+        ledger = Ledger(self._ledger_path)
+        try:
+            writer = Writer(
+                self._config, ledger, self._outputs, self._reorder, self, self._progress
+            )
+            writer.run(self._supervisor.stopping.is_set)
+        finally:
+            ledger.close()
+
+    # what the writer tells of files (write.Tickets)
+
+    def file(self, ticket: int) -> DropFile:
+        return self._files[ticket]
+
+    def leave(self, ticket: int) -> DropFile:
+        file = self._files.pop(ticket)
+        if len(self._files) == FILES_MAX // 2:
+            self._watch.bell.ring()
+        return file
+
+    def again(self, file: DropFile, why: NotYet) -> None:
+        self._watch.again(file, why)
+
+    def finished(self, file: DropFile, *, released: bool) -> None:
+        if released:
+            self._watch.finished(file)
+        else:
+            self._stuck.add(file)

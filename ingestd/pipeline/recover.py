@@ -1,0 +1,205 @@
+"""After a crash, or a failed write: brings an output and the ledger to one truth, then opens it.
+
+Every file the ledger calls committed keeps its rows; a pending one is committed if its rows
+are all there, byte for byte; whatever else was written is cut. Dying on any line here is
+mended by doing it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterator, Mapping
+from itertools import takewhile
+from logging import INFO, WARNING
+from pathlib import Path
+
+from ingestd.config import Source
+from ingestd.errors import BrokenInvariant
+from ingestd.journal import event
+from ingestd.layout import records_path
+from ingestd.ledger import Ledger
+from ingestd.lifecycle import State
+from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
+from ingestd.pipeline.write import append_records, let_go
+from ingestd.repair import CannotRepair, inspect, repair
+from ingestd.sinks.hdf5 import Hdf5Sink
+from ingestd.sinks.hdf5_edit import replay
+from ingestd.sinks.hdf5_recover import Held, remove_leftovers
+
+
+def recover(path: Path, ledger: Ledger, state: Path) -> Hdf5Sink:
+    """The output at ``path``, whole and open for appending.
+
+    :raises BrokenInvariant: it lost committed rows, or cannot be made to open.
+    :raises BusyWorld: not now.
+    """
+    remove_leftovers(path)
+    if replay(path):
+        event(INFO, "finished an interrupted change", output=path)
+    output = str(path)
+    if not path.exists():
+        _refuse_lost(path, ledger)
+        return Hdf5Sink(path)
+    _make_sound(path, state)
+    with Held(path) as held:
+        if not held.ours:
+            raise BrokenInvariant(
+                f"{path}: this HDF5 file was not made by ingestd. Move it away, or name another "
+                "output"
+            )
+        if not ledger.ends(output) and not ledger.pending(output):
+            _adopt(held, output, ledger)
+        kept, cuts = _reconcile(held, path, ledger)
+        unrecorded = [_unrecorded(held, entry) for entry in kept]
+    sink = Hdf5Sink(path)
+    if cuts:
+        event(INFO, "cut rows that were not committed", output=path, **_rows_only(cuts))
+        sink.cut(cuts)
+    _finish(sink, ledger, output, kept, unrecorded)
+    return sink
+
+
+def settle(
+    ledger: Ledger, sources: Mapping[str, Source], stuck: Collection[DropFile] = ()
+) -> set[DropFile]:
+    """Let go of the files that a crash, or a busy world, kept from leaving their directory.
+
+    Gives those that still cannot leave; of ``stuck`` that was said before.
+    """
+    done = [
+        (file_id, file, reason if state is State.QUARANTINED else "")
+        for file_id, file, state, reason in ledger.unreleased()
+        if file.source in sources
+    ]
+    released = let_go(sources, done, stuck)
+    if released:
+        ledger.release(released)
+    return {file for file_id, file, _ in done if file_id not in released}
+
+
+def _refuse_lost(path: Path, ledger: Ledger) -> None:
+    ends = ledger.ends(str(path))
+    if any(last for _, last in ends.values()):
+        rows = ", ".join(f"{rows} rows of {dataset}" for dataset, (rows, _) in ends.items())
+        raise BrokenInvariant(
+            f"{path}: the output is gone, but the ledger says that it holds {rows}. Put it back "
+            f"(or mount its disk). To begin it anew, move {ledger.path} away: the ledger is "
+            "rebuilt from the outputs that are left"
+        )
+    ledger.withdraw([e.file_id for e in ledger.pending(str(path))])
+
+
+def _make_sound(path: Path, state: Path) -> None:
+    """A crashed writer's file may crash HDF5: it is mended, and first opened by another process."""
+    try:
+        if inspect(path).healthy:
+            return
+        event(WARNING, "the last writer did not close the output: repairing it", output=path)
+        repairs = state / "repairs"
+        repairs.mkdir(parents=True, exist_ok=True)
+        problem = repair(path, backup=repairs / f"{path.name}.json").opens
+    except CannotRepair as error:
+        raise BrokenInvariant(_broken(path, str(error))) from error
+    if problem:
+        raise BrokenInvariant(_broken(path, problem))
+
+
+def _broken(path: Path, why: str) -> str:
+    return (
+        f"{path}: cannot be opened after the crash: {why}. Move it and the ledger away and drop "
+        "the archived files (done/) again"
+    )
+
+
+def _reconcile(held: Held, path: Path, ledger: Ledger) -> tuple[list[Entry], dict[str, int]]:
+    """The pending files whose rows are all there, and what has to be cut."""
+    output = str(path)
+    pending = ledger.pending(output)
+    kept = list(takewhile(lambda e: all(held.intact(p) for p in e.placements), pending))
+    lost = pending[len(kept) :]
+    if lost:
+        ledger.withdraw([e.file_id for e in lost])
+    ends = ledger.ends(output)
+    cuts: dict[str, int] = {}
+    for dataset in held.datasets:
+        end, last = ends.pop(dataset, (0, 0))
+        _check_committed(held, path, dataset, end, last)
+        for entry in kept:
+            for placement in entry.placements:
+                if placement.dataset == dataset:
+                    end, last = placement.rows.stop, entry.file_id
+        if held.rows(dataset) > end:
+            cuts[dataset] = end
+        records = held.records_up_to(dataset, last)
+        if held.records(dataset) > records:
+            cuts[records_path(dataset)] = records
+    gone = [dataset for dataset, (_, last) in ends.items() if last]
+    if gone:
+        raise BrokenInvariant(_lost(path, gone[0], "the dataset is not there"))
+    return kept, cuts
+
+
+def _check_committed(held: Held, path: Path, dataset: str, end: int, last: int) -> None:
+    count = held.records_up_to(dataset, last)
+    record = held.record(dataset, count - 1) if count else None
+    recorded = (
+        (int(record["first_row"] + record["rows"]), int(record["file_id"]))
+        if record is not None
+        else (0, 0)
+    )
+    if recorded != (end, last) or held.rows(dataset) < end:
+        found = min(recorded[0], held.rows(dataset))
+        raise BrokenInvariant(_lost(path, dataset, f"it ends at row {found}"))
+
+
+def _lost(path: Path, dataset: str, found: str) -> str:
+    return (
+        f"{path}:{dataset}: the ledger knows of committed rows, but {found}: it was replaced, or "
+        "power was lost on a disk that does not keep its word. Put the right file back; or move "
+        "it and the ledger away and drop the archived files (done/) again"
+    )
+
+
+def _unrecorded(held: Held, entry: Entry) -> Entry:
+    """``entry`` with only those placements whose record is missing."""
+    missing = tuple(p for p in entry.placements if not held.has_record(p.dataset, entry.file_id))
+    return dataclasses.replace(entry, placements=missing)
+
+
+def _finish(
+    sink: Hdf5Sink, ledger: Ledger, output: str, kept: list[Entry], unrecorded: list[Entry]
+) -> None:
+    """Commit the pending files whose rows are there: what is missing of their records first."""
+    if not kept:
+        return
+    append_records(sink, unrecorded)
+    sink.flush(durable=True)
+    ledger.commit([e.file_id for e in kept])
+    event(INFO, "committed what the crash cut short", output=output, files=len(kept))
+
+
+def _rows_only(cuts: Mapping[str, int]) -> dict[str, object]:
+    return {d.strip("/").replace("/", "_"): end for d, end in cuts.items() if "/files" not in d}
+
+
+def _adopt(held: Held, output: str, ledger: Ledger) -> None:
+    """Take an output's own records into a ledger that knows nothing of it."""
+    files = 0
+    for dataset in held.datasets:
+        for records in held.all_records(dataset):
+            ledger.adopt(_entries(records, dataset, output, held.rows(dataset)))
+            files += len(records)
+    if files:
+        event(INFO, "took the output's records into the ledger", output=output, records=files)
+
+
+def _entries(records: object, dataset: str, output: str, rows: int) -> Iterator[Entry]:
+    for r in records:  # type: ignore[attr-defined]
+        first, count = int(r["first_row"]), int(r["rows"])
+        if first + count > rows:
+            return
+        name = os.fsdecode(bytes(r["name"]))
+        file = DropFile(r["source"].decode(), name, Fingerprint(-1, int(r["mtime_ns"]), -1))
+        placement = Placement(dataset, RowRange(first, first + count), r["digest"].decode())
+        yield Entry(int(r["file_id"]), file, r["file_digest"].decode(), output, (placement,))

@@ -1,0 +1,314 @@
+"""Watches the drop directories. Events ring a bell; what is there is read from the directory.
+
+No settled file is overlooked, whatever events were lost: a directory is read on each ring and
+at least every ``scan`` seconds. No file is handed out twice at a time. Memory is bounded: of a
+backlog only the next few thousand files are known.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from ingestd.config import Source
+from ingestd.formats.registry import SUFFIXES
+from ingestd.journal import event
+from ingestd.model import DropFile, Fingerprint, NotYet
+from ingestd.pipeline.settle import wait_seconds
+
+FILES_MAX = 20_000
+"""Files known ahead, of all sources together; more of a backlog stays in the directories."""
+
+# Without the rest of the events watchdog need not hold back half of a move for its other half.
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
+
+
+class Bell:
+    """Rung when there may be something to do; waiting for it costs nothing."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        """Somebody should look."""
+        self._rung.set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for a ring, or ``timeout`` seconds."""
+        self._rung.wait(timeout)
+        self._rung.clear()
+
+
+@dataclass(slots=True)
+class _Hold:
+    fingerprint: Fingerprint
+    until: float  # monotonic
+    soon: bool  # time alone settles it
+
+
+class SourceWatch:
+    """One source's drop directory: its waiting files, in the source's order."""
+
+    def __init__(self, source: Source, bell: Bell, files_max: int, scan_seconds: float) -> None:
+        self.source = source
+        self.waiting: deque[DropFile] = deque()
+        self.out: set[str] = set()  # handed out and not finished
+        self._matcher = source.matcher(SUFFIXES)
+        self._bell = bell
+        self.files_max = files_max
+        self._scan_seconds = scan_seconds
+        self._rung = True
+        self._due = 0.0
+        self._held: dict[str, _Hold] = {}
+        self._watched: tuple[int, int] | None = None
+        self._watch: ObservedWatch | None = None
+        self._gone = False
+        self._known = source.after.kind == "keep"
+
+    def ring(self) -> None:
+        """Something happened in the directory."""
+        self._rung = True
+        self._bell.ring()
+
+    def hold(self, file: DropFile, seconds: float, soon: bool) -> None:
+        """Leave ``file`` alone for ``seconds``, unless it changes."""
+        self._held[file.name] = _Hold(file.fingerprint, time.monotonic() + seconds, soon)
+
+    def nothing_left(self) -> bool:
+        """Whether the last look left no file, but such as time alone would not settle."""
+        return not (self.waiting or self.out or any(h.soon for h in self._held.values()))
+
+    def due_in(self) -> float:
+        """Seconds until the directory wants to be read."""
+        return 0.0 if self._rung else max(0.0, self._due - time.monotonic())
+
+    def scan(self, observer: BaseObserver | None, known: Callable[[DropFile], bool]) -> None:
+        """Read the directory and queue its settled files. A missing directory is waited for."""
+        self._rung = False
+        self._due = time.monotonic() + self._scan_seconds
+        try:
+            self._follow_root(observer)
+            self._queue(known)
+        except OSError as error:
+            if not self._gone:
+                event(
+                    logging.WARNING,
+                    f"cannot read the drop directory, will try again: {error.strerror}",
+                    source=self.source.name,
+                    drop=self.source.drop,
+                )
+            self._gone = True
+            return
+        if self._gone:
+            event(
+                logging.INFO,
+                "the drop directory is back",
+                source=self.source.name,
+                drop=self.source.drop,
+            )
+        self._gone = False
+
+    def _follow_root(self, observer: BaseObserver | None) -> None:
+        """A removed, renamed or remounted directory falls silent: watch the one that is there."""
+        stat = self.source.drop.stat()
+        root = (stat.st_dev, stat.st_ino)
+        if observer is None or root == self._watched:
+            return
+        if self._watch is not None:
+            observer.unschedule(self._watch)
+        self._watch = observer.schedule(
+            _Ringer(self.ring),
+            str(self.source.drop),
+            recursive=self.source.recursive,
+            event_filter=_EVENTS,
+        )
+        self._watched = root
+
+    def _queue(self, known: Callable[[DropFile], bool]) -> None:
+        started = time.monotonic()
+        room = self.files_max - len(self.waiting)
+        if room <= 0:
+            return
+        self._held = {n: h for n, h in self._held.items() if h.until > started}
+        queued = {file.name for file in self.waiting}
+        fresh = (item for item in self._settled(started) if item[-1].name not in queued)
+        if self._known:
+            fresh = (item for item in fresh if not known(item[-1]))
+        self.waiting.extend(item[-1] for item in heapq.nsmallest(room, fresh))
+        # Looking for held files again must not become all that we do.
+        pause = 5 * (time.monotonic() - started)
+        soonest = min((h.until for h in self._held.values()), default=self._due)
+        self._due = min(self._due, max(soonest, started + pause))
+
+    def _settled(self, now: float) -> Iterator[tuple[object, object, DropFile]]:
+        for path, name in walk(self.source.drop, self.source.recursive):
+            captures = self._matcher.match(name)
+            if captures is None or name in self.out:
+                continue
+            try:
+                stat = path.lstat()
+            except FileNotFoundError:
+                continue
+            fingerprint = Fingerprint.of(stat)
+            held = self._held.get(name)
+            if held and held.fingerprint == fingerprint and held.until > now:
+                continue
+            wait = wait_seconds(self.source.settle, path, stat)
+            if wait != 0.0:
+                if wait is not None:
+                    self._held[name] = _Hold(fingerprint, now + wait, soon=True)
+                continue
+            file = DropFile(self.source.name, name, fingerprint)
+            yield _order(self.source, stat, name, captures), natural(name), file
+
+
+class Watch:
+    """All drop directories; hands their files out, a turn each, to whoever decodes them."""
+
+    def __init__(self, sources: dict[str, Source], scan_seconds: float, observe: bool) -> None:
+        self.bell = Bell()
+        files_max = max(64, FILES_MAX // len(sources))
+        self.sources = {
+            name: SourceWatch(source, self.bell, files_max, scan_seconds)
+            for name, source in sources.items()
+        }
+        self._turns = deque(self.sources.values())
+        self._observer: BaseObserver | None = Observer() if observe else None
+        if self._observer is not None:
+            self._observer.name = "watchdog"
+            self._overflow = _OverflowHandler(self._ring_all)
+            logging.getLogger("watchdog").addHandler(self._overflow)
+            self._observer.start()
+
+    def _ring_all(self) -> None:
+        for watch in self.sources.values():
+            watch.ring()
+
+    def look(self, known: Callable[[DropFile], bool]) -> None:
+        """Read the directories that want to be read, but for those with enough waiting."""
+        for watch in self.sources.values():
+            if watch.due_in() == 0 and len(watch.waiting) <= watch.files_max // 4:
+                watch.scan(self._observer, known)
+
+    def next(self) -> DropFile | None:
+        """The next waiting file, a turn to each source; None: none waits."""
+        for _ in range(len(self._turns)):
+            watch = self._turns[0]
+            self._turns.rotate(-1)
+            if watch.waiting:
+                file = watch.waiting.popleft()
+                watch.out.add(file.name)
+                return file
+        return None
+
+    def finished(self, file: DropFile) -> None:
+        """``file`` was handed out and has left the drop directory."""
+        self.sources[file.source].out.discard(file.name)
+        self.bell.ring()
+
+    def again(self, file: DropFile, why: NotYet) -> None:
+        """``file`` was handed out too early: look at it again later."""
+        watch = self.sources[file.source]
+        watch.hold(file, why.retry_seconds, why.soon)
+        watch.out.discard(file.name)
+        watch.ring()
+
+    def due_in(self) -> float:
+        """Seconds until some directory wants to be read."""
+        return min(watch.due_in() for watch in self.sources.values())
+
+    def nothing_left(self) -> bool:
+        """Whether the last look left no file that time alone would settle."""
+        return all(watch.nothing_left() for watch in self.sources.values())
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._observer is not None:
+            logging.getLogger("watchdog").removeHandler(self._overflow)
+            self._observer.stop()
+            self._observer.join()
+
+
+class _Ringer(FileSystemEventHandler):
+    """Does nothing but ring: an exception here would silence watchdog for good."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        self._ring()
+
+
+class _OverflowHandler(logging.Handler):
+    """watchdog tells of an overflow of its queue only in its log."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._ring = ring
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._ring()
+
+
+def walk(root: Path, recursive: bool, below: str = "") -> Iterator[tuple[Path, str]]:
+    """Everything in ``root`` by path and by name below it; symbolic links are not followed."""
+    deeper = []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            name = below + entry.name
+            if recursive and entry.is_dir(follow_symlinks=False):
+                deeper.append(name)
+            else:
+                yield Path(entry.path), name
+    for name in deeper:
+        yield from walk(root / name[len(below) :], recursive, name + "/")
+
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key by which ``b9`` comes before ``b10``."""
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(_DIGITS.split(name))]
+
+
+def _order(
+    source: Source, stat: os.stat_result, name: str, captures: Mapping[str, str | int]
+) -> object:
+    if source.order_capture is not None:
+        return captures[source.order_capture]
+    match source.order:
+        case "arrival":
+            # The kernel stamps a change of name or content alike; equal stamps go by name.
+            return stat.st_ctime_ns
+        case "name":
+            return name
+        case "mtime":
+            return stat.st_mtime_ns
+    raise AssertionError(source.order)

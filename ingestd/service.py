@@ -1,0 +1,207 @@
+"""The service: builds the flow, starts, supervises and stops it; owns the signals.
+
+A failed write is a crash without the restart: the flow ends, the outputs are recovered, and a
+new flow begins, as often as it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from ingestd import locks
+from ingestd.config import Config, load
+from ingestd.errors import BusyWorld, ConfigError
+from ingestd.journal import event
+from ingestd.ledger import Ledger
+from ingestd.notify import sd_notify
+from ingestd.pipeline.flow import Flow
+from ingestd.pipeline.recover import recover
+from ingestd.pipeline.write import Progress
+from ingestd.sinks.hdf5 import Hdf5Sink
+
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""How long to wait before each new try in a busy world; the last goes on for ever."""
+
+TICK_SECONDS = 0.1
+
+STUCK_SECONDS = 60.0
+"""A writer that showed no sign of life for so long is not reported as alive."""
+
+LEDGER = "ledger.sqlite"
+
+
+class Service:
+    """The daemon. ``run`` blocks until it is told to stop, or, with ``once``, until it is done."""
+
+    def __init__(self, config: Config, *, once: bool = False) -> None:
+        self.config = config
+        self.progress = Progress()
+        self.flow: Flow | None = None
+        self._once = once
+        self._wake = threading.Event()
+        self._stop = False
+        self._reload = False
+        self._sinks: dict[Path, Hdf5Sink] = {}
+        self._locks = contextlib.ExitStack()
+        self._locked: set[Path] = set()
+        self._tries = 0
+        self._busy_since: float | None = None
+
+    def run(self, on_tick: Callable[[], None] = lambda: None) -> None:
+        """Take files until stopped. ``on_tick`` is called several times a second.
+
+        :raises BusyWorld: another daemon has the state or an output; with ``once``, also a disk
+            that is full and the like, which is else waited out.
+        :raises BrokenInvariant: going on could lose or double rows.
+        """
+        with self._signals(), self._locks:
+            self._lock(self.config.state / "lock", "another ingestd uses this state directory")
+            self._prepare(self.config)
+            try:
+                while True:
+                    try:
+                        self._live(on_tick)
+                    except BusyWorld as error:
+                        if self._once:
+                            raise
+                        self._wait_out(error)
+                    if self._stop or self._once:
+                        break
+                    if self._reload:
+                        self._apply_config()
+            finally:
+                sd_notify("STOPPING=1")
+                with contextlib.suppress(BusyWorld):
+                    self._abandon()
+
+    def _live(self, on_tick: Callable[[], None]) -> None:
+        """One flow, from recovery to its end."""
+        self._abandon()
+        ledger_path = self.config.state / LEDGER
+        self._recover(ledger_path)
+        flow = self.flow = Flow(self.config, self._sinks, ledger_path, self.progress, self._once)
+        self.progress.beat = time.monotonic()
+        flow.start()
+        sd_notify("READY=1\nSTATUS=taking files")
+        self._say_going_on()
+        while flow.running():
+            self._wake.wait(TICK_SECONDS)
+            self._wake.clear()
+            on_tick()
+            self._feed_watchdog()
+            if self._stop or self._reload:
+                flow.stop()
+        flow.end()
+        for sink in self._sinks.values():
+            sink.close()
+        self._sinks.clear()
+
+    def _recover(self, ledger_path: Path) -> None:
+        ledger = Ledger(ledger_path)
+        try:
+            outputs = {source.output for source in self.config.sources.values()}
+            for path in outputs | {Path(output) for output in ledger.pending_outputs()}:
+                self._sinks[path] = recover(path, ledger, self.config.state)
+        finally:
+            ledger.close()
+
+    def _abandon(self) -> None:
+        """Close what a failed flow left open.
+
+        :raises BusyWorld: HDF5 cannot close a file yet.
+        """
+        for path in list(self._sinks):
+            self._sinks[path].abandon()
+            del self._sinks[path]
+
+    def _prepare(self, config: Config) -> None:
+        """Lock the outputs, make the drop directories. Only here: one that is gone later on is
+        waited for, since something may be mounted there."""
+        for output in {source.output for source in config.sources.values()}:
+            self._lock(locks.output_lock(output), f"another ingestd writes {output}")
+        for source in config.sources.values():
+            try:
+                source.drop.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BusyWorld(
+                    f"{source.drop}: cannot make the drop directory: {error.strerror}"
+                ) from error
+
+    def _lock(self, lock: Path, what: str) -> None:
+        if lock not in self._locked:
+            self._locks.enter_context(locks.hold(lock, what))
+            self._locked.add(lock)
+
+    # A busy world
+
+    def _wait_out(self, error: BusyWorld) -> None:
+        if self._busy_since is None:
+            self._busy_since = time.monotonic()
+            self._tries = 0
+            event(logging.WARNING, f"waiting, nothing is lost: {error}")
+        sd_notify(f"STATUS=waiting: {error}")
+        seconds = RETRY_SECONDS[min(self._tries, len(RETRY_SECONDS) - 1)]
+        self._tries += 1
+        deadline = time.monotonic() + seconds
+        while not (self._stop or self._reload) and time.monotonic() < deadline:
+            self._wake.wait(TICK_SECONDS)
+            self._wake.clear()
+            self.progress.beat = time.monotonic()
+            self._feed_watchdog()
+
+    def _say_going_on(self) -> None:
+        if self._busy_since is not None:
+            waited = f"{time.monotonic() - self._busy_since:.1f}s"
+            event(logging.INFO, "going on", waited=waited)
+            self._busy_since = None
+
+    def _feed_watchdog(self) -> None:
+        if time.monotonic() - self.progress.beat < STUCK_SECONDS:
+            sd_notify("WATCHDOG=1")
+
+    # Signals
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop = True
+            self._wake.set()
+
+        def reload(number: int, frame: FrameType | None) -> None:
+            self._reload = True
+            self._wake.set()
+
+        wanted: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers] = {
+            signal.SIGTERM: stop,
+            signal.SIGINT: stop,
+            signal.SIGHUP: reload,
+            # Raised when a lease that settling takes for an instant is in a writer's way.
+            signal.SIGIO: signal.SIG_IGN,
+        }
+        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _apply_config(self) -> None:
+        """Take the config anew; a wrong one is refused, and the old one stays in force."""
+        self._reload = False
+        try:
+            config = load(self.config.path)
+            if config.state != self.config.state:
+                raise ConfigError([f"{config.state}: 'state' cannot change while running"])
+            self._prepare(config)
+        except (ConfigError, BusyWorld) as error:
+            event(logging.ERROR, f"the old config stays in force: {error}")
+            return
+        self.config = config
+        event(logging.INFO, "took the new config", sources=len(config.sources))

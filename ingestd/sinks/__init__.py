@@ -1,0 +1,67 @@
+"""Sinks: where rows go. A sink keeps datasets that grow, and tells no lie after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ingestd.model import RowRange, RowType
+
+__all__ = ["DatasetSpec", "Sink"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """A dataset as it shall be made. ``chunk_rows`` None: chosen from the row's size."""
+
+    type: RowType
+    chunk_rows: int | None = None
+    compression: str = "none"
+    level: int | None = None
+    fill: Any = 0
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """One output, written by one thread.
+
+    A call that fails with BusyWorld leaves the sink unusable: close it, recover the output,
+    open it again. What ``flush`` had made durable is then still there.
+    """
+
+    @property
+    def types(self) -> Mapping[str, RowType]:
+        """The datasets that exist."""
+        ...
+
+    def rows(self, dataset: str) -> int:
+        """How many rows were appended to ``dataset``."""
+        ...
+
+    def ensure(
+        self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Make the datasets that are missing, all or none, also if the process dies here.
+
+        ``attrs`` are attributes of groups, by path; they are set when a dataset is made.
+        """
+        ...
+
+    def append(self, dataset: str, rows: np.ndarray) -> RowRange:
+        """Put ``rows`` at the dataset's end; readers see them after the next flush at latest."""
+        ...
+
+    def cut(self, ends: Mapping[str, int]) -> None:
+        """Take back what lies beyond ``ends`` (dataset to rows), all or none."""
+        ...
+
+    def flush(self, *, durable: bool = False) -> None:
+        """Readers see every row appended so far; ``durable``: and it survives a loss of power."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close. Closing twice is harmless."""
+        ...

@@ -1,0 +1,280 @@
+"""The HDF5 sink: datasets that grow under SWMR. What was flushed and synced outlives any crash.
+
+The file is only ever open in SWMR mode, where every prefix of HDF5's writes is a file that
+can be repaired. What SWMR cannot do (make a dataset, cut one) happens in between, through
+``hdf5_edit``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5p, h5s
+
+from ingestd import layout
+from ingestd.errors import BrokenInvariant, BusyWorld
+from ingestd.model import RowRange, RowType
+from ingestd.sinks import DatasetSpec
+from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
+
+CHUNK_BYTES = 1 << 20
+
+_ERRNO = re.compile(r"errno = (\d+)")
+
+
+class Hdf5Sink:
+    """One HDF5 file, see :class:`ingestd.sinks.Sink`. It must be sound: recovered, flags clear."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5f.FileID | None = None
+        self._live: dict[str, _LiveDataset] = {}
+        if path.exists():
+            self._open()
+
+    @property
+    def types(self) -> Mapping[str, RowType]:
+        return {name: live.type for name, live in self._live.items()}
+
+    def rows(self, dataset: str) -> int:
+        return self._live[dataset].rows
+
+    def ensure(
+        self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        missing = {name: spec for name, spec in specs.items() if name not in self._live}
+        if not missing:
+            return
+        with _world(self.path):
+            self.close()
+            if self.path.exists():
+                with edit(self.path) as file:
+                    _create(file, missing, attrs)
+            else:
+                self._make(missing, attrs)
+            self._open()
+
+    def append(self, dataset: str, rows: np.ndarray) -> RowRange:
+        with _world(self.path):
+            return self._live[dataset].append(rows)
+
+    def cut(self, ends: Mapping[str, int]) -> None:
+        with _world(self.path):
+            self.close()
+            with edit(self.path) as file:
+                for dataset, rows in ends.items():
+                    file[dataset].resize(rows, axis=0)
+            self._open()
+
+    def flush(self, *, durable: bool = False) -> None:
+        if self._file is None:
+            return
+        with _world(self.path):
+            for live in self._live.values():
+                live.write_out()
+            # File.flush, not Dataset.flush: it writes the end of allocation too.
+            h5f.flush(self._file, h5f.SCOPE_GLOBAL)
+            if durable:
+                os.fsync(self._file.get_vfd_handle())
+                self._check_is_ours()
+
+    def close(self) -> None:
+        if self._file is None:
+            return
+        with _world(self.path):
+            for live in self._live.values():
+                live.write_out()
+            self._live.clear()
+            self._file.close()
+            self._file = None
+
+    def abandon(self) -> None:
+        """Close after a failed write: nothing more is written but what HDF5 insists on.
+
+        :raises BusyWorld: HDF5 could not close it yet (the disk is still full): call again.
+        """
+        self._live.clear()
+        if self._file is not None:
+            with _world(self.path):
+                self._file.close()
+            self._file = None
+
+    def _make(
+        self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        # A writer killed before SWMR mode leaves a file that nothing opens: under its own name
+        # the file appears only when it is whole.
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        with h5py.File(temporary, "w", libver=LIBVER) as file:
+            _create(file, specs, attrs)
+        fd = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.rename(self.path)
+        sync_directory(self.path.parent)
+
+    def _open(self) -> None:
+        access = h5p.create(h5p.FILE_ACCESS)
+        access.set_libver_bounds(h5f.LIBVER_V110, h5f.LIBVER_V114)
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        # Attached readers hold HDF5's lock; that there is one writer is ours to see to.
+        access.set_file_locking(False, False)
+        with _world(self.path):
+            # Straight into SWMR mode: a crash between open and start would leave flags that
+            # nothing opens.
+            self._file = h5f.open(
+                os.fsencode(self.path), h5f.ACC_RDWR | h5f.ACC_SWMR_WRITE, fapl=access
+            )
+            self._live = {name: _LiveDataset(self._file, name) for name in self._names()}
+
+    def _names(self) -> list[str]:
+        found: list[str] = []
+        root = h5py.Group(h5py.h5g.open(self._file, b"/"))
+
+        def visit(name: str, item: h5py.HLObject) -> None:
+            if isinstance(item, h5py.Dataset):
+                records = f"{layout.GROUP}/{name}"
+                found.extend([layout.dataset_path(records), records])
+
+        if layout.GROUP in root:
+            root[layout.GROUP].visititems(visit)
+        return found
+
+    def _check_is_ours(self) -> None:
+        assert self._file is not None
+        ours = os.fstat(self._file.get_vfd_handle())
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise BrokenInvariant(
+                f"{self.path}: the output was removed or replaced while it was being written. "
+                "Put the file back and start again; rows not yet committed are still in the "
+                "drop directories"
+            )
+
+
+class _LiveDataset:
+    """One open dataset and the rows that wait to be written to it together."""
+
+    def __init__(self, file: h5f.FileID, name: str) -> None:
+        access = h5p.create(h5p.DATASET_ACCESS)
+        # No chunk cache: a chunk that a failed write left in it would be lost without a word,
+        # and HDF5 may crash on closing it. Without, writes go straight to the file.
+        access.set_chunk_cache(0, 0, 0.75)
+        self._id = h5d.open(file, name.encode(), access)
+        shape = self._id.shape
+        self.type = RowType(self._id.dtype, shape[1:])
+        self.chunk_rows = self._id.get_create_plist().get_chunk()[0]
+        self._written = shape[0]
+        self._waiting: list[np.ndarray] = []
+        self._waiting_rows = 0
+
+    @property
+    def rows(self) -> int:
+        return int(self._written + self._waiting_rows)
+
+    def append(self, rows: np.ndarray) -> RowRange:
+        assert rows.dtype == self.type.dtype and rows.shape[1:] == self.type.row_shape
+        start = self.rows
+        if len(rows):
+            self._waiting.append(rows)
+            self._waiting_rows += len(rows)
+            if self._waiting_rows >= self.chunk_rows:
+                self.write_out()
+        return RowRange(start, start + len(rows))
+
+    def write_out(self) -> None:
+        """Hand the waiting rows to HDF5."""
+        if not self._waiting:
+            return
+        rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        stop = self._written + len(rows)
+        self._id.set_extent((stop, *self.type.row_shape))
+        space = self._id.get_space()
+        space.select_hyperslab((self._written, *(0,) * (rows.ndim - 1)), rows.shape)
+        self._id.write(h5s.create_simple(rows.shape), space, np.ascontiguousarray(rows))
+        self._written = stop
+        self._waiting.clear()
+        self._waiting_rows = 0
+
+
+def _create(
+    file: h5py.File,
+    specs: Mapping[str, DatasetSpec],
+    attrs: Mapping[str, Mapping[str, Any]],
+) -> None:
+    for name, spec in specs.items():
+        dataset = file.create_dataset(
+            name,
+            shape=(0, *spec.type.row_shape),
+            maxshape=(None, *spec.type.row_shape),
+            chunks=(chunk_rows(spec), *spec.type.row_shape),
+            dtype=spec.type.dtype,
+            fillvalue=spec.fill if spec.fill else None,
+            track_times=False,
+            **_filter(spec),
+        )
+        for key, value in spec.attrs.items():
+            dataset.attrs[key] = value
+        file.create_dataset(
+            layout.records_path(name),
+            shape=(0,),
+            maxshape=(None,),
+            chunks=(layout.RECORDS_PER_CHUNK,),
+            dtype=layout.RECORD,
+            track_times=False,
+        )
+    for group, values in attrs.items():
+        file.require_group(group).attrs.update(values)
+
+
+def chunk_rows(spec: DatasetSpec) -> int:
+    """Rows in one chunk: as asked for, or whole rows of about 1 MiB."""
+    return spec.chunk_rows or max(1, CHUNK_BYTES // max(1, spec.type.row_bytes))
+
+
+def _filter(spec: DatasetSpec) -> dict[str, object]:
+    if spec.compression == "none":
+        return {}
+    if spec.compression in ("gzip", "lzf"):
+        level = {} if spec.level is None else {"compression_opts": spec.level}
+        return {"compression": spec.compression, "shuffle": True, **level}
+    import hdf5plugin
+
+    match spec.compression:
+        case "lz4":
+            return dict(hdf5plugin.LZ4())
+        case "zstd":
+            return dict(hdf5plugin.Zstd() if spec.level is None else hdf5plugin.Zstd(clevel=spec.level))
+        case "bitshuffle":
+            return dict(hdf5plugin.Bitshuffle())
+        case "blosc":
+            return dict(hdf5plugin.Blosc() if spec.level is None else hdf5plugin.Blosc(clevel=spec.level))
+        case "blosc2":
+            return dict(hdf5plugin.Blosc2() if spec.level is None else hdf5plugin.Blosc2(clevel=spec.level))
+    raise AssertionError(spec.compression)
+
+
+@contextlib.contextmanager
+def _world(path: Path) -> Iterator[None]:
+    """HDF5's own errors, told apart: what passes, and what is broken."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = _ERRNO.search(str(error))
+        number = getattr(error, "errno", None) or (int(found[1]) if found else None)
+        if number is None:
+            raise BrokenInvariant(f"{path}: HDF5 failed: {error}") from error
+        raise BusyWorld(f"{path}: {os.strerror(number)}") from error

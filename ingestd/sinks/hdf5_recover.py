@@ -1,0 +1,99 @@
+"""What an HDF5 output holds after a crash, read without changing it, and what to cut from it."""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+import xxhash
+
+from ingestd import layout
+from ingestd.model import Placement
+
+_READ_BYTES = 4 << 20
+_RECORDS_AT_ONCE = 4096
+
+
+class Held:
+    """A sound, closed output, open for reading: its datasets, their rows and records."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = h5py.File(path, "r", locking=False)
+        self.datasets: list[str] = []
+        self.ours = layout.GROUP in self._file
+        if self.ours:
+            self._file[layout.GROUP].visititems(self._visit)
+
+    def _visit(self, name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            self.datasets.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def rows(self, dataset: str) -> int:
+        """The extent of ``dataset``."""
+        return int(self._file[dataset].shape[0])
+
+    def records(self, dataset: str) -> int:
+        """How many records ``dataset`` has."""
+        return int(self._file[layout.records_path(dataset)].shape[0])
+
+    def records_up_to(self, dataset: str, file_id: int) -> int:
+        """How many records of ``dataset`` are of files up to ``file_id``; ids rise."""
+        records = self._file[layout.records_path(dataset)]
+        return bisect.bisect_right(
+            range(records.shape[0]), file_id, key=lambda i: int(records[i]["file_id"])
+        )
+
+    def has_record(self, dataset: str, file_id: int) -> bool:
+        """Whether ``dataset`` has a record of that file."""
+        count = self.records_up_to(dataset, file_id)
+        return count > 0 and int(self.record(dataset, count - 1)["file_id"]) == file_id
+
+    def record(self, dataset: str, index: int) -> np.void:
+        """One record."""
+        found: np.void = self._file[layout.records_path(dataset)][index]
+        return found
+
+    def all_records(self, dataset: str) -> Iterator[np.ndarray]:
+        """The records of ``dataset`` (layout.RECORD), a few thousand at a time."""
+        records = self._file[layout.records_path(dataset)]
+        for start in range(0, records.shape[0], _RECORDS_AT_ONCE):
+            yield records[start : start + _RECORDS_AT_ONCE]
+
+    def intact(self, placement: Placement) -> bool:
+        """Whether the rows of ``placement`` are there, byte for byte."""
+        if placement.dataset not in self.datasets:
+            return False
+        if self.rows(placement.dataset) < placement.rows.stop:
+            return False
+        dataset = self._file[placement.dataset]
+        hasher = xxhash.xxh3_128()
+        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+        step = max(1, _READ_BYTES // row_bytes)
+        for start in range(placement.rows.start, placement.rows.stop, step):
+            rows = dataset[start : min(start + step, placement.rows.stop)]
+            hasher.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+        return hasher.hexdigest() == placement.digest
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a crash left of an output that was being made."""
+    for name in (f".{path.name}.part", f".{path.name}.edit.part"):
+        leftover = path.with_name(name)
+        if os.path.lexists(leftover):
+            leftover.unlink()

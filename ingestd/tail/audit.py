@@ -1,0 +1,176 @@
+"""Where a row came from, and whether it is still what was written. Memory is bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from ingestd.errors import IngestdError
+from ingestd.model import RowRange, shown
+from ingestd.tail.opening import CutBack
+from ingestd.tail.output import Output
+from ingestd.tail.slabs import SLAB_BYTES, Slabs, records
+
+PROBLEMS_MAX = 1000
+"""So many problems are kept; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The drop file that a row came from. Times are ns since 1970 UTC, digests xxh3-128 in hex.
+
+    ``file`` is the path below the drop directory (of a longer one the last 255 bytes), bytes that
+    are not UTF-8 as surrogates: ``os.fsencode`` gives the name back. ``rows`` are those that the
+    file brought, ``row_in_file`` counts from the first of them.
+    """
+
+    dataset: str
+    row: int
+    file: str
+    source: str
+    rows: RowRange
+    row_in_file: int
+    mtime_ns: int
+    committed_ns: int
+    rows_digest: str
+    file_digest: str
+    file_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Rows that are not what their record says; ``file`` is the drop file they came from."""
+
+    dataset: str
+    rows: RowRange
+    file: str
+    source: str
+    what: str
+
+    def __str__(self) -> str:
+        return (
+            f"{shown(self.dataset)}: rows {self.rows.start} to {self.rows.stop} of "
+            f"{shown(self.file)} (source {shown(self.source)}): {self.what}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was read back: files and rows of each dataset, and what differs."""
+
+    files: dict[str, int]
+    rows: dict[str, int]
+    problems: tuple[Problem, ...]
+    problem_count: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as recorded."""
+        return self.problem_count == 0
+
+
+def trace(path: str | os.PathLike[str], dataset: str | None, row: int) -> Origin:
+    """The drop file that ``row`` came from. ``dataset`` may be None if there is one only.
+
+    :raises NotCommitted: the row is not committed; it says how many there are.
+    """
+    with Output(path) as output:
+        name = output.resolve(dataset)
+        record = output.find(name, row)
+    rows = _range(record)
+    return Origin(
+        dataset=name,
+        row=row,
+        file=os.fsdecode(bytes(record["name"])),
+        source=os.fsdecode(bytes(record["source"])),
+        rows=rows,
+        row_in_file=row - rows.start,
+        mtime_ns=int(record["mtime_ns"]),
+        committed_ns=int(record["committed_ns"]),
+        rows_digest=_hex(record["digest"]),
+        file_digest=_hex(record["file_digest"]),
+        file_id=int(record["file_id"]),
+    )
+
+
+def verify(
+    path: str | os.PathLike[str],
+    dataset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    slab_bytes: int = SLAB_BYTES,
+) -> Report:
+    """Read every committed row of ``dataset`` (None: of all) back against its recorded digest.
+
+    Also each record must begin where the one before it ends. ``progress`` is called with the
+    rows done and the rows there are. The file may be written meanwhile; rows that are committed
+    later are left out.
+
+    :raises CutBack: a writer started anew and took committed rows back meanwhile.
+    """
+    with Output(path) as output:
+        names = output.datasets if dataset is None else ()
+        names = names or (output.resolve(dataset),)
+        ends = {name: output.committed(name) for name in names}
+        total, before = sum(ends.values()), 0
+        files: dict[str, int] = {}
+        problems: list[Problem] = []
+        count = 0
+        for name, end in ends.items():
+            files[name] = output.last(name)[0] + 1
+            for rows, problem in _checked(output, name, files[name], end, slab_bytes):
+                if progress is not None:
+                    progress(min(before + rows, total), total)
+                count += problem is not None
+                if problem is not None and len(problems) < PROBLEMS_MAX:
+                    problems.append(problem)
+            before += end
+    return Report(files, ends, tuple(problems), count)
+
+
+def _checked(
+    output: Output, dataset: str, count: int, end: int, slab_bytes: int
+) -> Iterator[tuple[int, Problem | None]]:
+    """Rows done so far, and what is wrong if anything is, again and again."""
+    slabs = Slabs(output, dataset, end, slab_bytes)
+    expected = 0
+    for record in records(output, dataset, 0, count):
+        rows = _range(record)
+        if rows.start != expected:
+            yield expected, _problem(dataset, record, f"begins there instead of at row {expected}")
+        expected = rows.stop
+        digest = xxhash.xxh3_128()
+        try:
+            for at, piece in slabs.pieces(rows.start, rows.stop):
+                _feed(digest, piece)
+                yield at + len(piece), None
+        except CutBack:
+            raise
+        except (OSError, RuntimeError, IngestdError) as error:
+            yield rows.stop, _problem(dataset, record, f"cannot be read back: {error}")
+            continue
+        if digest.hexdigest() != _hex(record["digest"]):
+            what = f"digest is {digest.hexdigest()}, recorded {_hex(record['digest'])}"
+            yield rows.stop, _problem(dataset, record, what)
+
+
+def _feed(digest: xxhash.xxh3_128, rows: np.ndarray) -> None:
+    if rows.size:
+        digest.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+
+
+def _problem(dataset: str, record: np.void, what: str) -> Problem:
+    name, source = os.fsdecode(bytes(record["name"])), os.fsdecode(bytes(record["source"]))
+    return Problem(dataset, _range(record), name, source, what)
+
+
+def _range(record: np.void) -> RowRange:
+    first = int(record["first_row"])
+    return RowRange(first, first + int(record["rows"]))
+
+
+def _hex(digest: bytes) -> str:
+    return bytes(digest).decode("ascii", "backslashreplace")

@@ -20,7 +20,7 @@ class UsageError(IngestdError):
 
 
 class BusyWorld(IngestdError):
-    """Something outside will pass (disk full, no permission, no mount, another daemon): try again."""
+    """Something outside will pass (disk full, no mount, another daemon): try again."""
 
     exit_code = 75
 

@@ -31,6 +31,9 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 TICK_SECONDS = 0.1
 
+HEALTHY_SECONDS = 10.0
+"""A flow that has run for so long, or committed a file, has outlived what it waited for."""
+
 STUCK_SECONDS = 60.0
 """A writer that showed no sign of life for so long is not reported as alive."""
 
@@ -86,12 +89,21 @@ class Service:
         self._abandon()
         ledger_path = self.config.state / LEDGER
         self._recover(ledger_path)
-        flow = self.flow = Flow(self.config, self._sinks, ledger_path, self.progress, self._once)
+        flow = self.flow = Flow(
+            self.config,
+            self._sinks,
+            ledger_path,
+            self.progress,
+            once=self._once,
+            read_back=self._busy_since is not None,
+        )
         self.progress.beat = time.monotonic()
+        files, healthy = self.progress.files, time.monotonic() + HEALTHY_SECONDS
         flow.start()
         sd_notify("READY=1\nSTATUS=taking files")
-        self._say_going_on()
         while flow.running():
+            if self.progress.files > files or time.monotonic() > healthy:
+                self._say_going_on()
             self._wake.wait(TICK_SECONDS)
             self._wake.clear()
             on_tick()
@@ -104,11 +116,12 @@ class Service:
         self._sinks.clear()
 
     def _recover(self, ledger_path: Path) -> None:
+        busy = self._busy_since is not None
         ledger = Ledger(ledger_path)
         try:
             outputs = {source.output for source in self.config.sources.values()}
             for path in outputs | {Path(output) for output in ledger.pending_outputs()}:
-                self._sinks[path] = recover(path, ledger, self.config.state)
+                self._sinks[path] = recover(path, ledger, self.config.state, said=busy)
         finally:
             ledger.close()
 

@@ -159,8 +159,9 @@ def _compare(source: Source, targets: list[Target]) -> None:
         for target in targets:
             if target.dataset not in output.datasets:
                 continue
-            dtype, row_shape = output.row_type(target.dataset)
-            if (str(dtype), tuple(row_shape)) != (target.dtype, target.row_shape):
+            there = output.rows(target.dataset, 0, 0)
+            dtype, row_shape = there.dtype, there.shape[1:]
+            if (str(dtype), row_shape) != (target.dtype, target.row_shape):
                 raise BadFile(
                     f"rows of {dtype} {row_shape}, as {source.output}:{target.dataset} holds",
                     f"rows of {target.dtype} {target.row_shape}",

@@ -186,7 +186,9 @@ def _ending_quietly(on_interrupt: int = 0) -> Iterator[None]:
 
 def _print_report(path: Path, report: Report) -> None:
     for name, rows in report.rows.items():
-        print(f"{shown(str(path))}:{shown(name)}: {rows} rows of {report.files[name]} files read")
+        print(
+            f"{shown(str(path))}:{shown(name)}: {rows} rows read back (files: {report.files[name]})"
+        )
     for problem in report.problems:
         click.echo(str(problem), err=True)
     unlisted = report.problem_count - len(report.problems)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config.dataset import CHUNK_BYTES_MAX, Dataset, fill_value
-from ingestd.config.directories import directory_conflicts, same_files
+from ingestd.config.directories import directory_conflicts, same_files, same_quarantine
 from ingestd.config.pattern import Matcher
 from ingestd.config.problems import Problem
 from ingestd.config.source import Source
@@ -18,13 +18,14 @@ from ingestd.config.values import absolute
 
 def conflicts(state: Path, memory: int, sources: Mapping[str, Source]) -> list[Problem]:
     """All contradictions in a config whose keys are each right."""
-    problems = []
+    problems: list[Problem] = []
     for source in sources.values():
         problems += _order(source)
         problems += _sizes(source, memory)
         problems += _own_groups(source)
     for one, other in combinations(sources.values(), 2):
         problems += same_files(one, other)
+        problems += same_quarantine(one, other)
         problems += _shared_output(one, other)
     problems += directory_conflicts(state, sources)
     return problems
@@ -92,7 +93,14 @@ def _shared_output(one: Source, other: Source) -> Iterator[Problem]:
     if absolute(one.output) != absolute(other.output):
         return
     about = (one.at("output"), other.at("output"))
-    for path in one.datasets.keys() & other.datasets.keys():
+    if one.output != other.output:
+        yield Problem(
+            other.at("output"),
+            f"{str(other.output)!r} is the same file as {str(one.output)!r} of source "
+            f"{one.name!r}; write it the same way in both",
+            (one.at("output"),),
+        )
+    for path in sorted(one.datasets.keys() & other.datasets.keys()):
         mine, theirs = one.datasets[path], other.datasets[path]
         for key in sorted(mine.model_fields_set & theirs.model_fields_set - {"member"}):
             first, second = _declared(mine, key), _declared(theirs, key)

@@ -81,7 +81,7 @@ def fill_value(dtype: np.dtype[Any], fill: bool | int | float | str) -> np.gener
 
     :raises ValueError: ``dtype`` cannot hold it exactly enough (a -1 in unsigned, a nan in int).
     """
-    empty: np.generic = np.zeros((), dtype)[()]
+    empty: np.generic = np.zeros(1, dtype)[0]
     if not isinstance(fill, str) and fill == 0:
         return empty
     kinds = {"b": bool, "i": int, "u": int, "f": int | float, "c": int | float, "S": str}
@@ -93,7 +93,7 @@ def fill_value(dtype: np.dtype[Any], fill: bool | int | float | str) -> np.gener
         raise ValueError(f"fill {fill!r} does not fit dtype {dtype}; write one that does, or 0")
     if isinstance(value, bytes) and len(value) > dtype.itemsize:
         raise ValueError(f"fill {fill!r} is longer than dtype {dtype}; make either fit")
-    made: np.generic = np.array(value).astype(dtype)[()]
+    made: np.generic = np.array([value]).astype(dtype)[0]
     return made
 
 

@@ -30,6 +30,19 @@ def same_files(one: Source, other: Source) -> Iterator[Problem]:
                 return
 
 
+def same_quarantine(one: Source, other: Source) -> Iterator[Problem]:
+    """Files put back from quarantine return to where they came from, so sources share none."""
+    ours, theirs = one.quarantine, other.quarantine
+    if _below(ours, theirs) is None and _below(theirs, ours) is None:
+        return
+    yield Problem(
+        other.at("quarantine"),
+        f"{str(theirs)!r} overlaps with {str(ours)!r} of source {one.name!r}, and files put back "
+        "could not be told apart; give each source its own",
+        (one.at("quarantine"),),
+    )
+
+
 def directory_conflicts(state: Path, sources: Mapping[str, Source]) -> Iterator[Problem]:
     """Nothing that the daemon writes may arrive in a drop directory, or be taken for a file."""
     written: list[tuple[Location, Path, str | None]] = [(("state",), state, None)]
@@ -37,6 +50,13 @@ def directory_conflicts(state: Path, sources: Mapping[str, Source]) -> Iterator[
         written.append((source.at("quarantine"), source.quarantine, source.name))
         if source.after.directory is not None:
             written.append((source.at("after", "move"), source.after.directory, source.name))
+            if _below(source.after.directory, source.quarantine) == "":
+                yield Problem(
+                    source.at("quarantine"),
+                    f"{str(source.quarantine)!r} is also where done files are moved; "
+                    "write another directory",
+                    (source.at("after"),),
+                )
     for source in sources.values():
         about = _ats(source, "drop", "recursive")
         for location, directory, owner in written:

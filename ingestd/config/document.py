@@ -10,6 +10,7 @@ import yaml
 from ingestd.config.problems import Location
 
 VALUES_MAX = 100_000
+DEPTH_MAX = 50
 _MERGE = "tag:yaml.org,2002:merge"
 _MAPPING, _SEQUENCE = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 # A config means text by these: a date would come out as an object, 1:30 as a number of base 60.
@@ -91,6 +92,8 @@ class _Builder:
         self._values_left -= 1
         if self._values_left < 0:
             raise _marked(node, f"aliases unfold to more than {VALUES_MAX} values; write them out")
+        if len(at) > DEPTH_MAX:
+            raise _marked(node, f"this is nested deeper than {DEPTH_MAX} levels; flatten it")
         if id(node) in self._open:
             raise _marked(node, "an alias holds itself; write the value out")
         self._document.values[at] = _mark(node)
@@ -118,6 +121,7 @@ class _Builder:
                 continue
             if not isinstance(key, yaml.ScalarNode):
                 raise _marked(key, "a key is one word or text, not a list or mapping; quote it")
+            self._scalar(key)
             name = key.value
             if name in own:
                 text = f"{name!r} is already set in line {own[name][0]}; delete one of the two"
@@ -138,6 +142,8 @@ class _Builder:
         return merged
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in node.value):
+            raise _marked(node, "the text holds a NUL or half a character; write it without")
         if node.tag in _AS_TEXT or (node.tag in _NUMBERS and ":" in node.value):
             return node.value
         try:
@@ -158,8 +164,10 @@ def _explained(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     problem = str(error.problem or error.context)
     lines = text.splitlines()
     value = lines[line - 1].partition(":")[2].strip() if line <= len(lines) else ""
-    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError) and value:
-        if value[0] in "*&!%@`[{>|":
+    undefined = problem.startswith("found undefined alias")
+    grammar = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
+    if value and (undefined or grammar):
+        if value[0] in "*&!%@`[{>|" and not (value[0] in "[{" and value[-1] in "]}"):
             return f"{value[0]!r} is a sign of YAML's own; put the text in quotes: '{value}'"
         if "\t" in lines[line - 1]:
             return f"{problem}; indent with spaces, not tabs"

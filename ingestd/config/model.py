@@ -148,3 +148,15 @@ class Config(BaseModel, extra="forbid", frozen=True):
                 "conflicts", "{text}", {"text": text, "problems": tuple(problems)}
             )
         return self
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a config; sizes in bytes, times in seconds, or with a unit.
+
+    What it cannot say (that a dtype exists, that two keys agree) only ``load`` checks.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+        "title": "ingestd config",
+    }

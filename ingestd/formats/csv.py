@@ -6,12 +6,14 @@ refused with the line and the cell.
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, FormatOptions, csvhead, csvlines
@@ -20,6 +22,7 @@ from ingestd.formats.csvlines import Dialect
 
 _ALL = "data"
 _FLOAT = np.dtype(np.float64)
+_ENCODINGS = re.compile(r"utf-8(-sig)?|ascii|iso8859-\d+|cp(125\d|437|850)|koi8-[ru]|mac-roman")
 _PARSED = "bBhHiIlLqQefdFD"
 # Older ones read '1.5' into an integer as 1, and what is too large as any number.
 _NUMPY_REFUSES_INEXACT_INTEGERS = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
@@ -54,21 +57,26 @@ class CsvOptions(FormatOptions):
     @field_validator("comment")
     @classmethod
     def _comment_is_one_character(cls, value: str) -> str:
-        if not value or (_is_mark(value) and value not in "+-.,"):
+        if not value or (_is_mark(value) and value not in "+-., \t\v\f"):
             return value
         raise ValueError("must be one character such as '#', or empty")
 
     @field_validator("encoding")
     @classmethod
     def _encoding_extends_ascii(cls, value: str) -> str:
-        ascii_bytes = bytes(range(9, 127))
         try:
-            fits = ascii_bytes.decode(value) == ascii_bytes.decode("ascii")
-        except (LookupError, UnicodeError):
-            fits = False
-        if not fits:
+            name = codecs.lookup(value).name
+        except LookupError:
+            name = ""
+        if not _ENCODINGS.fullmatch(name):
             raise ValueError("is no text encoding that extends ASCII; take utf-8 or latin-1")
-        return value
+        return name
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> CsvOptions:
+        if self.comment == self.delimiter:
+            raise ValueError(f"delimiter and comment are both {self.comment!r}; change one")
+        return self
 
 
 class Csv:
@@ -90,6 +98,9 @@ class Csv:
         size_bytes = file.seek(0, 2)
         if not size_bytes:
             raise csvhead.no_rows("the file is empty")
+        newline_required = options.final_newline == "required"
+        if newline_required and not _ends_line(file, size_bytes):
+            raise csvlines.cut_short("the last line")
         delimiter: str | None = options.delimiter
         if delimiter == "whitespace":
             delimiter = None
@@ -99,7 +110,7 @@ class Csv:
             skip=options.skip,
             header=None if options.header == "auto" else options.header,
         )
-        return CsvFile(file, layout, newline_required=options.final_newline == "required")
+        return CsvFile(file, layout, newline_required=newline_required)
 
 
 class CsvFile:
@@ -133,7 +144,7 @@ class CsvFile:
         for block in csvlines.whole_lines(self._file, layout.start, line, block_bytes):
             lines = block.count(b"\n")
             if self._newline_required and not block.endswith(b"\n"):
-                raise csvlines.cut_short(line + lines)
+                raise csvlines.cut_short(f"line {line + lines}")
             csvlines.check_text(block, line, layout.dialect.encoding)
             if csvlines.has_rows(block, layout.dialect):
                 yield _parse(block, line, layout, column, dtype)
@@ -196,6 +207,11 @@ def _one_column(column: int, columns: int, dtype: np.dtype[Any]) -> np.dtype[Any
     if after:
         fields.append(("after", "S1", (after,)))
     return np.dtype(fields)
+
+
+def _ends_line(file: BinaryIO, size_bytes: int) -> bool:
+    file.seek(size_bytes - 1)
+    return file.read(1) == b"\n"
 
 
 def _is_mark(value: str) -> bool:

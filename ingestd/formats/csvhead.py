@@ -28,7 +28,7 @@ _FLOAT, _COMPLEX = np.dtype(np.float64), np.dtype(np.complex128)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the table lies: its rows of numbers begin at byte ``start``, which is on line ``line``."""
+    """How the table lies: its rows of numbers begin at byte ``start``, on line ``line``."""
 
     dialect: Dialect
     columns: int
@@ -141,10 +141,12 @@ def _header_cells(row: _Row, dialect: Dialect) -> list[str]:
 def _is_header(line: int, cells: list[str]) -> bool:
     numbers = [cell for cell in cells if is_value(cell, _COMPLEX)]
     words = [cell for cell in cells if cell and not is_value(cell, _COMPLEX)]
+    if words and all(word[0] in "0123456789+-." for word in words):
+        numbers = numbers or words  # 12:30, 0x10, 1e999: more likely data than names
     if numbers and words:
         raise BadFile(
             "only names or only numbers in the first row",
-            f"line {line} holds both {shown(words[0])} and {shown(numbers[0])}",
+            f"line {line} holds {shown(words[0])}, which may be a name or a mistaken number",
             "If these are the columns' names, set 'options: {header: true}'; else correct the "
             "cell. Then drop the file again.",
         )

@@ -44,15 +44,15 @@ class Dialect:
         """The cells, blanks around them stripped; what follows ``cells_max`` comes as one more."""
         delimiter = None if self.delimiter is None else self.delimiter.encode()
         parts = content.split(delimiter, cells_max)
-        return [part.decode(self.encoding, "replace").strip() for part in parts]
+        return [part.strip().decode(self.encoding, "replace") for part in parts]
 
 
 def whole_lines(
     file: BinaryIO, start: int, first_line: int, block_bytes: int
 ) -> Iterator[bytearray]:
-    """The file from byte ``start`` in pieces of whole lines, ``block_bytes`` or less where one fits.
+    """The file from byte ``start`` on, which is line ``first_line``, in blocks of whole lines.
 
-    Only the last piece may lack its newline. ``first_line`` is the number of the line at ``start``.
+    A block has ``block_bytes`` or less, or is one line. Only the last may lack its newline.
 
     :raises BadFile: a line is longer than ``LINE_BYTES_MAX``.
     """
@@ -154,10 +154,10 @@ def is_value(cell: str, dtype: np.dtype[Any]) -> bool:
     return not overflows or "inf" in cell.lower()
 
 
-def cut_short(line: int) -> BadFile:
+def cut_short(where: str) -> BadFile:
     return BadFile(
         "a newline at the end of the last line",
-        f"line {line} has none: the file may be cut short",
+        f"{where} has none: the file may be cut short",
         "Write the file again; if its writer never ends the last line, set "
         "'options: {final_newline: optional}'.",
     )

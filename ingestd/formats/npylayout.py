@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -151,7 +152,7 @@ def _gather(
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _read(source: Source, offset: int, count: int) -> bytes:
@@ -160,11 +161,17 @@ def _read(source: Source, offset: int, count: int) -> bytes:
     return bytes(data)
 
 
+# CPython 3.11's parser counts its depth for all threads together: two that parse at once make
+# it raise SystemError. (github.com/python/cpython/issues/106905)
+_PARSER = threading.Lock()
+
+
 def _literal(header: bytes, version: tuple[int, int]) -> dict[Any, Any]:
     try:
         text = header.decode("utf-8" if version == (3, 0) else "latin1").strip()
         text = _PYTHON2_SHAPE.sub(lambda match: match[0].replace("L", ""), text)
-        found = ast.literal_eval(text) if _TOKENS.fullmatch(text) else None
+        with _PARSER:
+            found = ast.literal_eval(text) if _TOKENS.fullmatch(text) else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise _bad_header(f"its header is {_shorten(header)}") from error
     if not isinstance(found, dict) or set(found) != {"descr", "fortran_order", "shape"}:
@@ -186,7 +193,7 @@ def _checked(fields: dict[Any, Any], data_start: int) -> NpyHeader:
     return NpyHeader(dtype, shape, fortran_order, data_start)
 
 
-def _dtype(descr: object) -> np.dtype[Any]:
+def _dtype(descr: Any) -> np.dtype[Any]:
     if not _plausible(descr):
         raise _bad_header(f"its dtype is {_shorten(descr)}")
     try:

@@ -38,7 +38,7 @@ SAVE_AGAIN = (
 
 
 class BoundedReads:
-    """A file for ``zipfile``, which reads whatever length a zip claims, and hides an ``OSError``."""
+    """A file for ``zipfile``, which reads any length a zip claims, and hides an ``OSError``."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -123,8 +123,8 @@ def check_ratio(entries: list[zipfile.ZipInfo], ratio_max: int) -> None:
         raise BadFile(
             f"{ratio_max:,} bytes or fewer for each compressed byte ('ratio_max')",
             f"{packed_bytes:,} bytes unpack to {unpacked_bytes:,}",
-            "If the data is meant to be so, set 'options: {ratio_max: 1100}' and run ingestd retry; "
-            "else the file may be a zip bomb: delete it.",
+            "It may be a zip bomb. If the data is meant to be so, set "
+            "'options: {ratio_max: 1100}', then drop it again.",
         )
 
 

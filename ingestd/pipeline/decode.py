@@ -91,8 +91,12 @@ class Decoder:
             source.drop / drop_file.name,
             os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
         )
-        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
+        try:
             _refuse_special(os.fstat(fd))
+        except BadFile:
+            os.close(fd)
+            raise
+        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
             wait = open_wait_seconds(source.settle, fd)
             if wait:
                 yield NotYet(wait, "somebody is writing it")
@@ -275,8 +279,8 @@ def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> np.ndarray:
 
 def _digest(file: BinaryIO) -> str:
     hasher = xxhash.xxh3_128()
-    buffer = bytearray(_DIGEST_BYTES)
-    view = memoryview(buffer)
+    size = os.fstat(file.fileno()).st_size
+    view = memoryview(bytearray(min(size, _DIGEST_BYTES)))
     while n := file.readinto(view):  # type: ignore[attr-defined]
         hasher.update(view[:n])
     return hasher.hexdigest()

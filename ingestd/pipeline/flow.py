@@ -29,7 +29,8 @@ FILES_MAX = 2048
 class Flow:
     """From drop directories to ``outputs``, which are open and sound. Used once.
 
-    ``once``: it ends by itself when nothing is left to take.
+    ``once``: it ends by itself when nothing is left to take. ``read_back``: a write failed
+    before, so rows are read back before they are committed, until the first commit is through.
     """
 
     def __init__(
@@ -38,13 +39,16 @@ class Flow:
         outputs: Mapping[Path, Sink],
         ledger_path: Path,
         progress: Progress,
+        *,
         once: bool = False,
+        read_back: bool = False,
     ) -> None:
         self._config = config
         self._outputs = outputs
         self._ledger_path = ledger_path
         self._progress = progress
         self._once = once
+        self._read_back = read_back
         self._reorder = Reorder(config.memory)
         self._tasks: queue.SimpleQueue[tuple[int, DropFile] | None] = queue.SimpleQueue()
         self._files: dict[int, DropFile] = {}
@@ -128,7 +132,13 @@ class Flow:
         ledger = Ledger(self._ledger_path)
         try:
             writer = Writer(
-                self._config, ledger, self._outputs, self._reorder, self, self._progress
+                self._config,
+                ledger,
+                self._outputs,
+                self._reorder,
+                tickets=self,
+                progress=self._progress,
+                read_back=self._read_back,
             )
             writer.run(self._supervisor.stopping.is_set)
         finally:

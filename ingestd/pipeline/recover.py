@@ -11,7 +11,7 @@ import dataclasses
 import os
 from collections.abc import Collection, Iterator, Mapping
 from itertools import takewhile
-from logging import INFO, WARNING
+from logging import DEBUG, INFO, WARNING
 from pathlib import Path
 
 from ingestd.config import Source
@@ -28,8 +28,10 @@ from ingestd.sinks.hdf5_edit import replay
 from ingestd.sinks.hdf5_recover import Held, remove_leftovers
 
 
-def recover(path: Path, ledger: Ledger, state: Path) -> Hdf5Sink:
+def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> Hdf5Sink:
     """The output at ``path``, whole and open for appending.
+
+    ``said``: the trouble is known, and what is cut is not worth another line of log.
 
     :raises BrokenInvariant: it lost committed rows, or cannot be made to open.
     :raises BusyWorld: not now.
@@ -54,7 +56,12 @@ def recover(path: Path, ledger: Ledger, state: Path) -> Hdf5Sink:
         unrecorded = [_unrecorded(held, entry) for entry in kept]
     sink = Hdf5Sink(path)
     if cuts:
-        event(INFO, "cut rows that were not committed", output=path, **_rows_only(cuts))
+        event(
+            DEBUG if said else INFO,
+            "cut rows that were not committed",
+            output=path,
+            **_rows_only(cuts),
+        )
         sink.cut(cuts)
     _finish(sink, ledger, output, kept, unrecorded)
     return sink

@@ -39,6 +39,12 @@ from ingestd.pipeline.settle import wait_seconds
 FILES_MAX = 20_000
 """Files known ahead, of all sources together; more of a backlog stays in the directories."""
 
+# The kernel stamps files with the time of its last tick: those of this tick are still coming.
+_REALTIME_COARSE = 5  # of <time.h>, which Python does not name
+_TICK_SECONDS = 0.004
+# A stamp further ahead than this is another clock's, and tells nothing.
+_SKEW_NS = 10**9
+
 # Without the rest of the events watchdog need not hold back half of a move for its other half.
 _EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent,
@@ -72,6 +78,10 @@ class _Hold:
     soon: bool  # time alone settles it
 
 
+def _in(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
 class SourceWatch:
     """One source's drop directory: its waiting files, in the source's order."""
 
@@ -86,6 +96,7 @@ class SourceWatch:
         self._rung = True
         self._due = 0.0
         self._held: dict[str, _Hold] = {}
+        self._news: deque[tuple[DropFile, _Hold]] = deque()
         self._watched: tuple[int, int] | None = None
         self._watch: ObservedWatch | None = None
         self._gone = False
@@ -96,9 +107,16 @@ class SourceWatch:
         self._rung = True
         self._bell.ring()
 
-    def hold(self, file: DropFile, seconds: float, soon: bool) -> None:
-        """Leave ``file`` alone for ``seconds``, unless it changes."""
-        self._held[file.name] = _Hold(file.fingerprint, time.monotonic() + seconds, soon)
+    def again(self, file: DropFile, why: NotYet) -> None:
+        """``file`` was handed out too early. May be called from any thread."""
+        self._news.append((file, _Hold(file.fingerprint, _in(why.retry_seconds), why.soon)))
+        self.ring()
+
+    def _take_news(self) -> None:
+        while self._news:
+            file, hold = self._news.popleft()
+            self._held[file.name] = hold
+            self.out.discard(file.name)
 
     def nothing_left(self) -> bool:
         """Whether the last look left no file, but such as time alone would not settle."""
@@ -151,22 +169,19 @@ class SourceWatch:
         self._watched = root
 
     def _queue(self, known: Callable[[DropFile], bool]) -> None:
-        started = time.monotonic()
-        room = self.files_max - len(self.waiting)
-        if room <= 0:
-            return
+        started, tick_ns = time.monotonic(), time.clock_gettime_ns(_REALTIME_COARSE)
+        self._take_news()
         self._held = {n: h for n, h in self._held.items() if h.until > started}
-        queued = {file.name for file in self.waiting}
-        fresh = (item for item in self._settled(started) if item[-1].name not in queued)
+        fresh = self._settled(started, tick_ns)
         if self._known:
             fresh = (item for item in fresh if not known(item[-1]))
-        self.waiting.extend(item[-1] for item in heapq.nsmallest(room, fresh))
+        self.waiting = deque(item[-1] for item in heapq.nsmallest(self.files_max, fresh))
         # Looking for held files again must not become all that we do.
-        pause = 5 * (time.monotonic() - started)
+        pause = max(_TICK_SECONDS, 5 * (time.monotonic() - started))
         soonest = min((h.until for h in self._held.values()), default=self._due)
         self._due = min(self._due, max(soonest, started + pause))
 
-    def _settled(self, now: float) -> Iterator[tuple[object, object, DropFile]]:
+    def _settled(self, now: float, tick_ns: int) -> Iterator[tuple[object, object, DropFile]]:
         for path, name in walk(self.source.drop, self.source.recursive):
             captures = self._matcher.match(name)
             if captures is None or name in self.out:
@@ -176,6 +191,10 @@ class SourceWatch:
             except FileNotFoundError:
                 continue
             fingerprint = Fingerprint.of(stat)
+            if tick_ns <= stat.st_ctime_ns < tick_ns + _SKEW_NS:
+                # It may have come after others that this look at the directory missed.
+                self._held[name] = _Hold(fingerprint, now + _TICK_SECONDS, soon=True)
+                continue
             held = self._held.get(name)
             if held and held.fingerprint == fingerprint and held.until > now:
                 continue
@@ -234,10 +253,7 @@ class Watch:
 
     def again(self, file: DropFile, why: NotYet) -> None:
         """``file`` was handed out too early: look at it again later."""
-        watch = self.sources[file.source]
-        watch.hold(file, why.retry_seconds, why.soon)
-        watch.out.discard(file.name)
-        watch.ring()
+        self.sources[file.source].again(file, why)
 
     def due_in(self) -> float:
         """Seconds until some directory wants to be read."""
@@ -250,9 +266,9 @@ class Watch:
     def close(self) -> None:
         """Stop watching."""
         if self._observer is not None:
-            logging.getLogger("watchdog").removeHandler(self._overflow)
             self._observer.stop()
             self._observer.join()
+            logging.getLogger("watchdog").removeHandler(self._overflow)
 
 
 class _Ringer(FileSystemEventHandler):

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from ingestd.config import Config, Dataset, Source
-from ingestd.errors import BadFile
+from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
 from ingestd.layout import NAME_BYTES, RECORD, records_path
 from ingestd.ledger import Ledger
@@ -104,6 +104,7 @@ class Writer:
         reorder: Reorder,
         tickets: Tickets,
         progress: Progress,
+        read_back: bool = False,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -111,6 +112,7 @@ class Writer:
         self._reorder = reorder
         self._tickets = tickets
         self._progress = progress
+        self._read_back = read_back
         self._open: _Open | None = None
         self._last_id = ledger.last_id()
         self._written: list[Entry] = []  # rows appended, no records yet
@@ -288,6 +290,9 @@ class Writer:
         for output in {e.output for e in entries}:
             self._outputs[Path(output)].flush(durable=durable)
         if entries:
+            if self._read_back:
+                _check_rows(self._outputs, entries)
+                self._read_back = False
             self._ledger.commit([e.file_id for e in entries], durable)
         self._report(entries, len(skipped))
         self._release(
@@ -374,6 +379,18 @@ def append_records(sink: Sink, entries: list[Entry]) -> None:
             )
     for path, rows in records.items():
         sink.append(records_path(path), np.array(rows, RECORD))
+
+
+def _check_rows(outputs: Mapping[Path, Sink], entries: list[Entry]) -> None:
+    """Read rows back that were written anew after a write had failed."""
+    for entry in entries:
+        for placement in entry.placements:
+            digest = outputs[Path(entry.output)].digest(placement.dataset, placement.rows)
+            if digest != placement.digest:
+                raise BrokenInvariant(
+                    f"{entry.output}:{placement.dataset}: rows of {entry.file} do not read back "
+                    "as they were written; is the disk sound? The file stays where it is"
+                )
 
 
 def _check_types(

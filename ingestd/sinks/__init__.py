@@ -54,6 +54,10 @@ class Sink(Protocol):
         """Put ``rows`` at the dataset's end; readers see them after the next flush at latest."""
         ...
 
+    def digest(self, dataset: str, rows: RowRange) -> str:
+        """xxh3-128, hex, of the bytes of flushed rows, read back from where they were written."""
+        ...
+
     def cut(self, ends: Mapping[str, int]) -> None:
         """Take back what lies beyond ``ends`` (dataset to rows), all or none."""
         ...

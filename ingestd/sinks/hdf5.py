@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 from h5py import h5d, h5f, h5p, h5s
 
 from ingestd import layout
@@ -25,6 +26,7 @@ from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
 
 CHUNK_BYTES = 1 << 20
+_READ_BYTES = 4 << 20
 
 _ERRNO = re.compile(r"errno = (\d+)")
 
@@ -64,6 +66,10 @@ class Hdf5Sink:
     def append(self, dataset: str, rows: np.ndarray) -> RowRange:
         with _world(self.path):
             return self._live[dataset].append(rows)
+
+    def digest(self, dataset: str, rows: RowRange) -> str:
+        with _world(self.path):
+            return rows_digest(self._live[dataset].handle, rows)
 
     def cut(self, ends: Mapping[str, int]) -> None:
         with _world(self.path):
@@ -174,6 +180,7 @@ class _LiveDataset:
         # and HDF5 may crash on closing it. Without, writes go straight to the file.
         access.set_chunk_cache(0, 0, 0.75)
         self._id = h5d.open(file, name.encode(), access)
+        self.handle = h5py.Dataset(self._id)
         shape = self._id.shape
         self.type = RowType(self._id.dtype, shape[1:])
         self.chunk_rows = self._id.get_create_plist().get_chunk()[0]
@@ -208,6 +215,17 @@ class _LiveDataset:
         self._written = stop
         self._waiting.clear()
         self._waiting_rows = 0
+
+
+def rows_digest(dataset: h5py.Dataset, rows: RowRange) -> str:
+    """xxh3-128, hex, of the bytes of ``rows``, read a few megabytes at a time."""
+    hasher = xxhash.xxh3_128()
+    row_bytes = RowType(dataset.dtype, dataset.shape[1:]).row_bytes
+    step = max(1, _READ_BYTES // row_bytes)
+    for start in range(rows.start, rows.stop, step):
+        read = dataset[start : min(start + step, rows.stop)]
+        hasher.update(np.ascontiguousarray(read).reshape(-1).view(np.uint8).data)
+    return hasher.hexdigest()
 
 
 def _create(
@@ -257,13 +275,19 @@ def _filter(spec: DatasetSpec) -> dict[str, object]:
         case "lz4":
             return dict(hdf5plugin.LZ4())
         case "zstd":
-            return dict(hdf5plugin.Zstd() if spec.level is None else hdf5plugin.Zstd(clevel=spec.level))
+            return dict(
+                hdf5plugin.Zstd() if spec.level is None else hdf5plugin.Zstd(clevel=spec.level)
+            )
         case "bitshuffle":
             return dict(hdf5plugin.Bitshuffle())
         case "blosc":
-            return dict(hdf5plugin.Blosc() if spec.level is None else hdf5plugin.Blosc(clevel=spec.level))
+            return dict(
+                hdf5plugin.Blosc() if spec.level is None else hdf5plugin.Blosc(clevel=spec.level)
+            )
         case "blosc2":
-            return dict(hdf5plugin.Blosc2() if spec.level is None else hdf5plugin.Blosc2(clevel=spec.level))
+            return dict(
+                hdf5plugin.Blosc2() if spec.level is None else hdf5plugin.Blosc2(clevel=spec.level)
+            )
     raise AssertionError(spec.compression)
 
 

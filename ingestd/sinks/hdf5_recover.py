@@ -10,12 +10,11 @@ from types import TracebackType
 
 import h5py
 import numpy as np
-import xxhash
 
 from ingestd import layout
 from ingestd.model import Placement
+from ingestd.sinks.hdf5 import rows_digest
 
-_READ_BYTES = 4 << 20
 _RECORDS_AT_ONCE = 4096
 
 
@@ -82,13 +81,7 @@ class Held:
         if self.rows(placement.dataset) < placement.rows.stop:
             return False
         dataset = self._file[placement.dataset]
-        hasher = xxhash.xxh3_128()
-        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
-        step = max(1, _READ_BYTES // row_bytes)
-        for start in range(placement.rows.start, placement.rows.stop, step):
-            rows = dataset[start : min(start + step, placement.rows.stop)]
-            hasher.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-        return hasher.hexdigest() == placement.digest
+        return rows_digest(dataset, placement.rows) == placement.digest
 
 
 def remove_leftovers(path: Path) -> None:

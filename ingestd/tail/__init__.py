@@ -6,6 +6,7 @@ holds one slab of rows at a time.
 
 from ingestd.tail.audit import Origin, Problem, Report, trace, verify
 from ingestd.tail.following import follow
+from ingestd.tail.handles import OtherHandle
 from ingestd.tail.opening import (
     CannotOpen,
     CutBack,
@@ -26,6 +27,7 @@ __all__ = [
     "NotAnOutput",
     "NotCommitted",
     "Origin",
+    "OtherHandle",
     "Output",
     "Problem",
     "Report",

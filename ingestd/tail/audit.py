@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from ingestd.errors import IngestdError
 from ingestd.model import RowRange, shown
-from ingestd.tail.opening import CutBack
+from ingestd.tail.opening import NotCommitted
 from ingestd.tail.output import Output
 from ingestd.tail.slabs import SLAB_BYTES, Slabs, records
 
@@ -147,9 +146,7 @@ def _checked(
             for at, piece in slabs.pieces(rows.start, rows.stop):
                 _feed(digest, piece)
                 yield at + len(piece), None
-        except CutBack:
-            raise
-        except (OSError, RuntimeError, IngestdError) as error:
+        except (OSError, RuntimeError, NotCommitted) as error:
             yield rows.stop, _problem(dataset, record, f"cannot be read back: {error}")
             continue
         if digest.hexdigest() != _hex(record["digest"]):

@@ -11,14 +11,13 @@ import numpy as np
 
 from ingestd import layout
 from ingestd.model import shown
+from ingestd.tail.handles import Handles, identity_at
 from ingestd.tail.opening import (
     PATIENCE_SECONDS,
     NoSuchDataset,
     NotAnOutput,
     NotCommitted,
     named,
-    need_filters,
-    opened,
 )
 
 
@@ -26,7 +25,8 @@ class Output:
     """An output file, opened for reading at once; a context manager.
 
     All that it tells is of the moment of the last :meth:`refresh`, or of the first use of the
-    dataset. Datasets go by their absolute path. Not for use by two threads at a time.
+    dataset, or later. Datasets go by their absolute path. Outputs that are open on one file in one
+    process share its handles. Each is for one thread at a time.
 
     :raises Missing: there is no such file.
     :raises CannotOpen: it cannot be opened, also not on trying for ``patience_seconds``.
@@ -37,9 +37,10 @@ class Output:
         self, path: str | os.PathLike[str], patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         self.path = Path(path)
-        self._file = opened(self.path, patience_seconds)
-        self.identity = _identity(os.fstat(self._file.id.get_vfd_handle()))
-        self._open: dict[str, tuple[h5py.Dataset, h5py.Dataset]] = {}
+        self._handles: Handles | None = Handles.take(self.path, patience_seconds)
+        self._used: dict[str, tuple[h5py.Dataset, h5py.Dataset]] = {}
+        self._file: h5py.File = self._handles.file
+        self.identity = self._handles.identity
 
     def __enter__(self) -> Self:
         return self
@@ -49,16 +50,15 @@ class Output:
 
     def close(self) -> None:
         """Let go of the file; more than once does no harm."""
-        self._open.clear()
-        self._file.close()
+        self._used.clear()
+        if self._handles is not None:
+            self._handles.release()
+            self._handles = None
 
     @property
     def replaced(self) -> bool:
         """Whether another file stands at the path by now: this one sees nothing new any more."""
-        try:
-            return _identity(self.path.stat()) != self.identity
-        except FileNotFoundError:
-            return False
+        return identity_at(self.path) not in (None, self.identity)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -99,12 +99,12 @@ class Output:
         return path
 
     def refresh(self) -> None:
-        """Look again: rows and records that the writer flushed since are seen from here on."""
-        for records, rows in self._open.values():
-            # Records first. The writer flushes rows before the record that names them, so rows
-            # looked at after a record hold all that it names; the other way round they may not.
-            records.refresh()
-            rows.refresh()
+        """Look again: rows and records that the writer flushed since are seen from here on.
+
+        :raises OtherHandle: a dataset in use is open in this process by other means too.
+        """
+        for dataset in self._used:
+            self._live().refresh(dataset)
 
     def last(self, dataset: str) -> tuple[int, np.void | None]:
         """Index of the last record, and the record (:data:`layout.RECORD`); (-1, None): none."""
@@ -192,20 +192,13 @@ class Output:
         return deep * int(rows.chunks[0]) if deep else count
 
     def _pair(self, dataset: str) -> tuple[h5py.Dataset, h5py.Dataset]:
-        pair = self._open.get(dataset)
+        pair = self._used.get(dataset)
         if pair is None:
             self.resolve(dataset)
-            # Records first, for the reason given in refresh.
-            pair = self._file[layout.records_path(dataset)], self._file[dataset]
-            if pair[0].dtype != layout.RECORD:
-                raise NotAnOutput(
-                    f"{named(self.path)}:{shown(dataset)}: its records are of another layout. "
-                    "Read it with the version of ingestd that wrote it"
-                )
-            need_filters(pair[1], f"{named(self.path)}:{shown(dataset)}")
-            self._open[dataset] = pair
+            pair = self._used[dataset] = self._live().pair(dataset)
         return pair
 
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+    def _live(self) -> Handles:
+        if self._handles is None:
+            raise ValueError(f"{named(self.path)}: closed")
+        return self._handles

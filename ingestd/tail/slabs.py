@@ -65,6 +65,7 @@ class Slabs:
         try:
             rows = self._output.rows(self._dataset, start, end)
         except OSError:
+            self._check_nothing_was_cut()
             # A broken chunk spoils only the files that have rows in it.
             rows = self._output.rows(self._dataset, start, min(end, stop))
         self._check_nothing_was_cut()

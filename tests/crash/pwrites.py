@@ -193,9 +193,7 @@ def _events(calls: Iterator[tuple[str, str, int, str]], root: str, marks: str) -
 def _change(name: str, path: str, args: str, result: int) -> Event:
     numbers = [int(n) for n in re.findall(r", (-?\d+)(?=,|$)", args)]
     match name:
-        case "pwrite64":
-            return Write(path, numbers[-1], _data(args)[:result])
-        case "pwritev":
+        case "pwrite64" | "pwritev":
             return Write(path, numbers[-1], _data(args)[:result])
         case "pwritev2":
             return Write(path, numbers[-2], _data(args)[:result])
@@ -239,7 +237,7 @@ def in_a_fork(check: Callable[[], object]) -> str | None:
         except BaseException as caught:  # noqa: BLE001 - handed to the parent
             where = traceback.extract_tb(caught.__traceback__)[-1]
             error = f"{type(caught).__name__} at line {where.lineno}: {caught}"
-        os.write(send, json.dumps(error)[:4000].encode())
+        os.write(send, json.dumps(error and error[:2000]).encode())
         os._exit(0)
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:

@@ -1,0 +1,1 @@
+"""Makes ``helpers`` importable from every test."""

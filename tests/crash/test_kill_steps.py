@@ -1,0 +1,96 @@
+"""Killed at any step of the commit sequence, or of recovery, the daemon loses and doubles nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from daemon import World
+
+SINK = "ingestd.sinks.hdf5:Hdf5Sink"
+EDIT = "ingestd.sinks.hdf5_edit"
+LEDGER = "ingestd.ledger:Ledger"
+ARCHIVE = "ingestd.pipeline.archive"
+WRITER = "ingestd.pipeline.write:Writer"
+RECOVER = "ingestd.pipeline.recover"
+
+
+def both(step: str, *calls: int) -> list[str]:
+    """Before and after each of the ``calls``."""
+    return [f"{step}:{when}:{n}" for n in calls for when in ("before", "after")]
+
+
+FIRST_RUN = [
+    *both(f"{SINK}._make", 1),
+    *both("pathlib:Path.rename", 1),  # of the new output, from its temporary name
+    *both(f"{SINK}._open", 1, 2),
+    *both(f"{SINK}.ensure", 1, 2),
+    *both(f"{EDIT}:_write_journal", 1),
+    *both("pathlib:Path.rename", 2),  # of the journal
+    *both(f"{EDIT}:replay", 1),
+    *both(f"{EDIT}:_pwrite", 1, 2, 3),
+    *both("pathlib:Path.unlink", 1),  # of the journal
+    *both(f"{LEDGER}.intend", 1),
+]
+"""The output is made, then gets another dataset."""
+
+LATER_RUN = [
+    *both(f"{SINK}.append", 1, 3, 6),
+    *both(f"{SINK}.flush", 1, 2, 3, 4, 5),
+    *both(f"{WRITER}.publish", 1),
+    *both(f"{LEDGER}.intend", 1, 2),
+    *both("ingestd.pipeline.write:append_records", 1, 2),
+    *both("os:fsync", 1),
+    *both(f"{LEDGER}.commit", 1, 2),
+    *both(f"{ARCHIVE}:release", 1, 3),
+    *both("pathlib:Path.rename", 1, 2),
+    *both(f"{LEDGER}.release", 1, 2),
+    *both(f"{LEDGER}.settle", 1, 2),
+    *both(f"{ARCHIVE}:quarantine", 1),
+    *both("pathlib:Path.write_text", 1),
+    *both(f"{SINK}.close", 1),
+]
+"""Files come to an output that is there."""
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world in which some files were taken before."""
+    world = World(tmp_path_factory.mktemp("grown"))
+    world.drop_some()
+    world.run_once()
+    world.assert_all_done()
+    return world
+
+
+@pytest.fixture
+def world(grown: World, tmp_path: Path) -> World:
+    """A copy of ``grown`` with more files waiting."""
+    shutil.copytree(grown.root, tmp_path / "world")
+    world = World(tmp_path / "world", grown.config, numbers=grown.numbers)
+    for mine, its in ((world.good, grown.good), (world.again, grown.again), (world.bad, grown.bad)):
+        mine.update({source: list(names) for source, names in its.items()})
+    world.drop_some()
+    return world
+
+
+@pytest.mark.parametrize("step", FIRST_RUN)
+def test_killed_while_an_output_is_made(step: str, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.drop_some()
+
+    world.run_killed(step)
+    world.drop_pair()
+    world.run_once()
+
+    world.assert_all_done()
+
+
+@pytest.mark.parametrize("step", LATER_RUN)
+def test_killed_at_a_step_of_the_commit(step: str, world: World) -> None:
+    world.run_killed(step)
+    world.drop_lone()
+    world.run_once()
+
+    world.assert_all_done()

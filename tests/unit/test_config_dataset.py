@@ -1,0 +1,171 @@
+"""What a dataset may be declared as."""
+
+from __future__ import annotations
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from ingestd import layout
+from ingestd.config import INTERNAL_GROUP, Compression, Dataset, fill_value, refuse_dtype
+from ingestd.config.values import LEVELS
+
+
+def test_the_group_kept_for_provenance_is_the_layouts() -> None:
+    assert INTERNAL_GROUP == layout.GROUP
+
+
+@pytest.mark.parametrize("dtype", ["float32", "<u2", ">i8", "S16", "?", "c16", "f4,i4", "V8", "f2"])
+def test_fixed_width_dtypes_are_taken(dtype: str) -> None:
+    dataset = Dataset.model_validate({"dtype": dtype})
+
+    assert dataset.numpy_dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [
+        ("O", "use a fixed width: S16"),
+        ("U8", "use S16"),
+        ("U100", "use S100"),
+        ("str", "use S16"),
+        ("f4,U3", "use S16"),
+        ("i4,O", "use a fixed width: S16"),
+        ("M8[s]", "use int64 and a 'units' attribute"),
+        ("m8", "use int64 and a 'units' attribute"),
+        ("S", "give it one, like S16"),
+        ("(2,3)f4", "write the shape as row_shape"),
+        ("flaot32", "write one like float32"),
+        ("f4,,", "write one like float32"),
+        ("", "write one like float32"),
+        (4, "write one like float32"),
+        ("S99999999999999999999", "write one like float32"),
+    ],
+)
+def test_what_cannot_grow_under_swmr_is_refused_with_a_remedy(dtype: object, remedy: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Dataset.model_validate({"dtype": dtype})
+
+    assert remedy in str(caught.value)
+
+
+def test_a_dtype_with_a_refused_field_of_arrays_is_refused() -> None:
+    with pytest.raises(ValueError, match="unicode"):
+        refuse_dtype(np.dtype([("a", "f4"), ("b", "U4", (2,))]))
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"), [([], ()), ([512, 512], (512, 512)), ([1], (1,)), (None, None)]
+)
+def test_row_shapes_are_tuples(value: object, shape: object) -> None:
+    assert Dataset.model_validate({"row_shape": value}).row_shape == shape
+
+
+@pytest.mark.parametrize("value", [5, [0], [-1], [1.5], [True], "512", [2**40], [1] * 32])
+def test_what_is_no_row_shape_is_refused(value: object) -> None:
+    with pytest.raises(ValidationError, match=r"row shape|more than HDF5"):
+        Dataset.model_validate({"row_shape": value})
+
+
+def test_bytes_of_a_row_are_known_when_both_are_declared() -> None:
+    declared = Dataset.model_validate({"dtype": "u2", "row_shape": [4, 5]})
+
+    assert declared.row_bytes == 40
+    assert Dataset().row_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("text", "compression"),
+    [(name, Compression(name)) for name in LEVELS]
+    + [(f"{n}:{level}", Compression(n, level)) for n, r in LEVELS.items() if r for level in r],
+)
+def test_each_compression_is_read_and_written(text: str, compression: Compression) -> None:
+    dataset = Dataset.model_validate({"compression": text})
+
+    assert dataset.compression == compression
+    assert str(dataset.compression) == text
+
+
+@pytest.mark.parametrize("text", ["gzip:10", "zstd:0", "zstd:23", "blosc:-1", "gzip:", "lzf:1"])
+def test_levels_that_a_filter_has_not_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"is no level|has no levels"):
+        Dataset.model_validate({"compression": text})
+
+
+def test_the_levels_are_those_of_the_filters() -> None:
+    filters = {
+        "zstd": hdf5plugin.Zstd,
+        "blosc": hdf5plugin.Blosc,
+        "blosc2": hdf5plugin.Blosc2,
+    }
+
+    with h5py.File.in_memory() as file:
+        for name, make in filters.items():
+            for level in LEVELS[name] or ():
+                file.create_dataset(f"{name}{level}", data=[1], chunks=(1,), **make(clevel=level))
+
+    assert {name for name, levels in LEVELS.items() if levels} == {"gzip", *filters}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "value"),
+    [
+        ("u1", 255, np.uint8(255)),
+        ("f4", -1, np.float32(-1)),
+        ("f8", 0.5, np.float64(0.5)),
+        ("S4", "ab", np.bytes_(b"ab")),
+        ("?", True, np.True_),
+        ("c8", 1.5, np.complex64(1.5)),
+        ("f4,i4", 0, np.zeros(1, "f4,i4")[0]),
+        ("S4", 0, np.bytes_(b"")),
+    ],
+)
+def test_a_fill_value_is_one_of_the_dtype(dtype: str, fill: object, value: object) -> None:
+    made = fill_value(np.dtype(dtype), fill)  # type: ignore[arg-type]
+
+    assert made == value
+    assert made.dtype == np.dtype(dtype) or made.dtype.kind == "S"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"),
+    [("u1", 256), ("i4", 1.5), ("f4", "x"), ("?", 1), ("u1", True), ("S1", "é"), ("f4,i4", 1)],
+)
+def test_a_fill_value_that_the_dtype_cannot_hold_is_refused(dtype: str, fill: object) -> None:
+    with pytest.raises(ValueError, match="fill"):
+        fill_value(np.dtype(dtype), fill)  # type: ignore[arg-type]
+
+
+def test_attributes_are_what_hdf5_takes() -> None:
+    attrs = {"units": "mm", "n": 3, "offset": [0, 0.5], "on": True, "big": 2**64 - 1, "": ""}
+    attrs.pop("")
+
+    dataset = Dataset.model_validate({"attrs": attrs})
+
+    with h5py.File.in_memory() as file:
+        file.attrs.update(dataset.attrs)
+    assert dataset.attrs == attrs
+
+
+@pytest.mark.parametrize("value", [None, {}, [], [1, "x"], [[1]], 2**64, {"a": 1}])
+def test_attributes_that_hdf5_does_not_take_are_refused(value: object) -> None:
+    with pytest.raises(ValidationError, match="attribute 'x'"):
+        Dataset.model_validate({"attrs": {"x": value}})
+
+
+@pytest.mark.parametrize("member", ["a", ["x", "y"]])
+def test_members_are_one_name_or_several(member: object) -> None:
+    assert Dataset.model_validate({"member": member}).member == member
+
+
+@pytest.mark.parametrize("member", ["", [], [1], 5, {}])
+def test_what_names_no_member_is_refused(member: object) -> None:
+    with pytest.raises(ValidationError, match="names no member"):
+        Dataset.model_validate({"member": member})
+
+
+def test_a_dataset_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Dataset().stack = True  # type: ignore[misc]

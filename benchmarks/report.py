@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -31,6 +32,6 @@ def report(module: str, numbers: dict[str, Any]) -> None:
 
 
 def _cpu() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
+    with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return names[0] if names else platform.machine()

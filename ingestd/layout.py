@@ -47,21 +47,3 @@ def dataset_path(records: str) -> str:
 def committed_rows(last_record: np.void | None) -> int:
     """How many rows are final, by the last record (None: there is none)."""
     return 0 if last_record is None else int(last_record["first_row"]) + int(last_record["rows"])
-
-
-def refused_dtype(dtype: np.dtype) -> tuple[str, str] | None:
-    """Why rows of ``dtype`` cannot stand in a live dataset, and what to do; None: they can."""
-    if dtype.hasobject:
-        return "Python objects", "Save plain arrays (allow_pickle is never used here)"
-    bases = [dtype.base]
-    while bases:
-        base = bases.pop()
-        if base.names is not None:
-            bases += [base[name].base for name in base.names]
-        elif base.kind == "U":
-            return "text of 4-byte characters", "Save it as bytes: array.astype('S16')"
-        elif base.kind in "mM":
-            return "dates", "Save them as integers: array.astype('int64')"
-        elif base.kind == "V" or base.itemsize == 0:
-            return "untyped bytes", "Give the array a dtype with a kind"
-    return None

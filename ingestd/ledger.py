@@ -66,6 +66,17 @@ class Summary:
     skipped: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A file that brings no rows, and why. ``digest`` is that of its bytes, if they were read."""
+
+    file_id: int
+    file: DropFile
+    state: State
+    reason: str
+    digest: str = ""
+
+
 class Ledger:
     """One connection to the ledger; each thread opens its own.
 
@@ -126,27 +137,29 @@ class Ledger:
 
     # What the flow writes
 
-    def intend(self, entries: Iterable[Entry], durable: bool = False) -> None:
+    def intend(self, entries: Iterable[Entry]) -> None:
         """Write the entries down as pending: their rows are flushed, their records come next."""
-        self._insert(entries, State.PENDING, durable)
+        self._insert(entries, State.PENDING)
 
     def adopt(self, entries: Iterable[Entry]) -> None:
-        """Take over committed files from the records of an output that the ledger had lost."""
-        self._insert(entries, State.COMMITTED, durable=True, released=True)
+        """Take over committed files from the records of an output that the ledger had lost.
+
+        A file that feeds several datasets comes once for each of them.
+        """
+        self._insert(entries, State.COMMITTED, durable=True, again=True)
 
     def _insert(
-        self, entries: Iterable[Entry], state: State, durable: bool, released: bool = False
+        self, entries: Iterable[Entry], state: State, *, durable: bool = False, again: bool = False
     ) -> None:
         check(State.NEW, state)
         now = time.time_ns()
         files, placements = [], []
         for e in entries:
-            f = e.file.fingerprint
-            name = os.fsencode(e.file.name)
+            name, f = os.fsencode(e.file.name), e.file.fingerprint
             files.append(
                 (
                     *(e.file_id, e.file.source, name, f.size, f.mtime_ns, f.inode),
-                    *(e.digest, state, released, now),
+                    *(e.digest, state, again, now),
                 )
             )
             placements += [
@@ -155,8 +168,9 @@ class Ledger:
             ]
         with self._transaction(durable=durable) as db:
             db.executemany(
-                "INSERT OR IGNORE INTO files (id, source, name, size, mtime_ns, inode, digest,"
-                " state, released, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT {'OR IGNORE' if again else ''} INTO files (id, source, name, size,"
+                " mtime_ns, inode, digest, state, released, at_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 files,
             )
             db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?, ?)", placements)
@@ -180,20 +194,25 @@ class Ledger:
                 "DELETE FROM files WHERE id = ? AND state = 'pending'", ((i,) for i in file_ids)
             )
 
-    def settle(self, file: DropFile, state: State, digest: str = "", reason: str = "") -> int:
-        """Write down a file that brings no rows (skipped, quarantined); gives its id."""
-        check(State.NEW, state)
-        f = file.fingerprint
-        with self._transaction(durable=True) as db:
-            cursor = db.execute(
-                "INSERT INTO files (source, name, size, mtime_ns, inode, digest, state,"
-                " released, reason, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+    def settle(self, files: Iterable[Settled]) -> None:
+        """Write down files that bring no rows (skipped, quarantined)."""
+        now = time.time_ns()
+        rows = []
+        for settled in files:
+            check(State.NEW, settled.state)
+            name, f = os.fsencode(settled.file.name), settled.file.fingerprint
+            rows.append(
                 (
-                    *(file.source, os.fsencode(file.name), f.size, f.mtime_ns, f.inode),
-                    *(digest, state, reason or None, time.time_ns()),
-                ),
+                    *(settled.file_id, settled.file.source, name, f.size, f.mtime_ns, f.inode),
+                    *(settled.digest, settled.state, settled.reason, now),
+                )
             )
-            return int(cursor.lastrowid or 0)
+        with self._transaction(durable=True) as db:
+            db.executemany(
+                "INSERT INTO files (id, source, name, size, mtime_ns, inode, digest, state,"
+                " released, reason, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                rows,
+            )
 
     def release(self, file_ids: Iterable[int]) -> None:
         """The drop files have left the drop directory, or may stay there for good."""

@@ -18,6 +18,7 @@ from types import FrameType
 from ingestd import locks
 from ingestd.config import Config, load
 from ingestd.errors import BusyWorld, ConfigError
+from ingestd.formats.registry import check_options
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.notify import sd_notify
@@ -38,6 +39,14 @@ STUCK_SECONDS = 60.0
 """A writer that showed no sign of life for so long is not reported as alive."""
 
 LEDGER = "ledger.sqlite"
+
+
+def load_config(path: Path | None) -> Config:
+    """The config in ``path`` (see ``config.load``), the formats' options checked too.
+
+    :raises ConfigError: with all of its mistakes.
+    """
+    return load(path, check_options)
 
 
 class Service:
@@ -209,7 +218,7 @@ class Service:
         """Take the config anew; a wrong one is refused, and the old one stays in force."""
         self._reload = False
         try:
-            config = load(self.config.path)
+            config = load_config(self.config.path)
             if config.state != self.config.state:
                 raise ConfigError([f"{config.state}: 'state' cannot change while running"])
             self._prepare(config)

@@ -9,8 +9,8 @@ import click
 
 from ingestd import journal
 from ingestd.cli import config_path
-from ingestd.config import Config, config_name, load
-from ingestd.service import Service
+from ingestd.config import Config, config_name
+from ingestd.service import Service, load_config
 
 
 @click.command()
@@ -23,7 +23,7 @@ def run(ctx: click.Context, once: bool, verbose: bool) -> None:
     SIGTERM and Ctrl-C commit what is decoded, and end; SIGHUP takes the config anew.
     """
     path = config_path(ctx)
-    config = load(path)
+    config = load_config(path)
     journal.set_up(verbose)
     if sys.stderr.isatty():
         _say_what_is_watched(config, config_name(path))

@@ -125,15 +125,18 @@ def parse_chunk_rows(value: Any) -> int | None:
     return value
 
 
-def parse_member(value: Any) -> str | list[str]:
-    """A member's name, or the names of columns.
+def parse_member(value: Any) -> str:
+    """A member's name.
 
-    :raises ValueError: it is neither text nor a list of text.
+    :raises ValueError: it is no text, or a list, which a later version serves.
     """
-    names = value if isinstance(value, list) else [value]
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"{value!r} names no member; write its name, or a list of columns' names")
-    return value  # type: ignore[no-any-return]  # looked at above
+    if isinstance(value, list) and value:
+        raise ValueError(
+            "several columns as one member are not supported yet; write a dataset for each column"
+        )
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} names no member; write its name")
+    return value
 
 
 def parse_attrs(value: Any) -> dict[str, Any]:
@@ -183,12 +186,12 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     """A dataset of the output that grows along axis 0, one row after the other."""
 
     member: Annotated[
-        str | list[str] | None,
-        PlainValidator(parse_member),
-        WithJsonSchema(
-            {"type": ["string", "array", "null"], "items": {"type": "string"}, "minItems": 1}
-        ),
-    ] = Field(None, description="Member of the file: npz key, or csv column(s); null: its only one")
+        str | None, PlainValidator(parse_member), WithJsonSchema({"type": ["string", "null"]})
+    ] = Field(
+        None,
+        description="Member of the file: npz key, or csv column; null: the dataset's name, or its "
+        "only one",
+    )
     dtype: Annotated[
         str | None, PlainValidator(parse_dtype), WithJsonSchema({"type": ["string", "null"]})
     ] = Field(None, description="NumPy dtype of the values, such as '<u2'; null: the first file's")

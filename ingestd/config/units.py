@@ -28,7 +28,7 @@ _SECOND_UNITS: dict[str, Decimal] = {
     "d": Decimal(86400),
 }
 # Bounded digits: a number nobody means is refused before it is computed with.
-_AMOUNT = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,19})?)\s*([A-Za-z]*)")
+_AMOUNT = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,40})?)\s*([A-Za-z]*)")
 _BYTES_MAX = 2**63 - 1
 _SECONDS_MAX = 10**9
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from ingestd.config.units import format_seconds, parse_seconds
 
@@ -49,6 +49,10 @@ class After:
 
     kind: Literal["keep", "delete", "move"]
     directory: Path | None = None
+
+    def written(self) -> str | dict[str, str]:
+        """As a config says it."""
+        return self.kind if self.directory is None else {"move": str(self.directory)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +178,14 @@ PathField = Annotated[Path, PlainValidator(parse_path), WithJsonSchema({"type": 
 SettleField = Annotated[
     Settle,
     PlainValidator(parse_settle),
+    PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": "^(closed|renamed|quiet:.+|marker:.+)$"}),
 ]
 
 AfterField = Annotated[
     After,
     PlainValidator(parse_after),
+    PlainSerializer(After.written),
     WithJsonSchema(
         {
             "oneOf": [
@@ -200,5 +206,6 @@ AfterField = Annotated[
 CompressionField = Annotated[
     Compression,
     PlainValidator(parse_compression),
+    PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LEVELS)})(:[0-9]+)?$"}),
 ]

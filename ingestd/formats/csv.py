@@ -70,7 +70,7 @@ class CsvOptions(FormatOptions):
             name = ""
         if not _ENCODINGS.fullmatch(name):
             raise ValueError("is no text encoding that extends ASCII; take utf-8 or latin-1")
-        return name
+        return name.removesuffix("-sig")
 
     @model_validator(mode="after")
     def _marks_differ(self) -> CsvOptions:
@@ -165,7 +165,7 @@ def _parse(
             parsed,
             comments=dialect.comment or None,
             delimiter=dialect.delimiter,
-            encoding="latin1",
+            encoding=dialect.encoding,
             ndmin=2 if column is None else 1,
         )
     except ValueError as error:
@@ -203,9 +203,9 @@ def _one_column(column: int, columns: int, dtype: np.dtype[Any]) -> np.dtype[Any
     after = columns - column - 1
     fields: list[Any] = [("wanted", dtype)]
     if column:
-        fields.insert(0, ("before", "S1", (column,)))
+        fields.insert(0, ("before", "U1", (column,)))
     if after:
-        fields.append(("after", "S1", (after,)))
+        fields.append(("after", "U1", (after,)))
     return np.dtype(fields)
 
 

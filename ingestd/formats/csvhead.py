@@ -46,12 +46,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A line with cells on it: its number, its bytes, and where it starts and ends in the file."""
+    """A line with cells on it: its number, its text, and where it starts and ends, in bytes."""
 
     line: int
     start: int
     end: int
-    content: bytes
+    content: str
 
 
 def read_layout(file: BinaryIO, dialect: Dialect, *, skip: int, header: bool | None) -> Layout:
@@ -115,20 +115,19 @@ def _rows(file: BinaryIO, dialect: Dialect, skip: int) -> Iterator[_Row]:
             line += 1
 
 
-def _guess_delimiter(row: bytes) -> str | None:
+def _guess_delimiter(row: str) -> str | None:
     for delimiter in "\t;,":
-        if delimiter.encode() in row:
+        if delimiter in row:
             return delimiter
     return None if len(row.split(None, 1)) > 1 else ","
 
 
 def _header_cells(row: _Row, dialect: Dialect) -> list[str]:
     """The cells of ``row`` as names: a quoted one may hold the delimiter."""
-    if dialect.delimiter is None or b'"' not in row.content:
+    if dialect.delimiter is None or '"' not in row.content:
         return dialect.cells(row.content, COLUMNS_MAX)
     try:
-        text = row.content.decode(dialect.encoding)
-        cells = next(csv.reader([text], delimiter=dialect.delimiter))
+        cells = next(csv.reader([row.content], delimiter=dialect.delimiter))
     except csv.Error as error:
         raise BadFile(
             "a row of names or numbers",

@@ -28,23 +28,22 @@ class Dialect:
     comment: str
     encoding: str
 
-    def content(self, line: bytes) -> bytes:
+    def content(self, line: bytes) -> str:
         """``line`` without its comment and line end; empty where there is no row on it."""
         if self.comment:
             line = line.partition(self.comment.encode())[0]
-        line = line.rstrip(b"\r\n")
-        return line if self.delimiter is not None else line.strip()
+        text = line.rstrip(b"\r\n").decode(self.encoding)
+        return text if self.delimiter is not None else text.strip()
 
-    def count_cells(self, content: bytes) -> int:
+    def count_cells(self, content: str) -> int:
+        """How many there are; of those that blanks part, ``COLUMNS_MAX`` + 1 at most."""
         if self.delimiter is None:
             return len(content.split(None, COLUMNS_MAX))
-        return content.count(self.delimiter.encode()) + 1
+        return content.count(self.delimiter) + 1
 
-    def cells(self, content: bytes, cells_max: int) -> list[str]:
+    def cells(self, content: str, cells_max: int) -> list[str]:
         """The cells, blanks around them stripped; what follows ``cells_max`` comes as one more."""
-        delimiter = None if self.delimiter is None else self.delimiter.encode()
-        parts = content.split(delimiter, cells_max)
-        return [part.strip().decode(self.encoding, "replace") for part in parts]
+        return [cell.strip() for cell in content.split(self.delimiter, cells_max)]
 
 
 def whole_lines(
@@ -157,7 +156,7 @@ def is_value(cell: str, dtype: np.dtype[Any]) -> bool:
 def cut_short(where: str) -> BadFile:
     return BadFile(
         "a newline at the end of the last line",
-        f"{where} has none: the file may be cut short",
+        f"{where} has no newline: the file may be cut short",
         "Write the file again; if its writer never ends the last line, set "
         "'options: {final_newline: optional}'.",
     )

@@ -5,6 +5,11 @@ A suffix decides before the content: a damaged ``.npy`` is a bad ``.npy``, nothi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from ingestd.config import Config, Problem
 from ingestd.errors import BadFile
 from ingestd.formats import Format
 from ingestd.formats.csv import Csv
@@ -37,6 +42,29 @@ def choose(name: str, head: bytes, wanted: str = "auto") -> Format:
         if format_.sniff(head):
             return format_
     raise _unknown(f"neither the name {name!r} nor the content is of one")
+
+
+def check_options(config: Config) -> Iterator[Problem]:
+    """What is wrong with the ``options`` of each source, as its format sees them."""
+    for source in config.sources.values():
+        if source.options and source.format == "auto":
+            yield Problem(
+                source.at("options"),
+                f"options belong to one format; write format: {', '.join(FORMATS)} too",
+            )
+        elif source.options:
+            try:
+                FORMATS[source.format].Options.model_validate(source.options)
+            except ValidationError as error:
+                for found in error.errors():
+                    keys = ("options", *map(str, found["loc"]))
+                    yield Problem(
+                        source.at(*keys), f"{found['msg']}; {_known_options(source.format)}"
+                    )
+
+
+def _known_options(format_: str) -> str:
+    return f"{format_} has {', '.join(FORMATS[format_].Options.model_fields) or 'no options'}"
 
 
 def _unknown(found: str) -> BadFile:

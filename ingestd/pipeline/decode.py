@@ -14,13 +14,13 @@ from typing import BinaryIO
 
 import numpy as np
 import xxhash
+from numpy.lib.recfunctions import repack_fields
 
-from ingestd.config import Dataset, Source
+from ingestd.config import Dataset, Source, refuse_dtype
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, OpenFile
 from ingestd.formats.registry import choose
 from ingestd.journal import log
-from ingestd.layout import refused_dtype
 from ingestd.model import (
     Block,
     Decoded,
@@ -204,10 +204,14 @@ def _member(path: str, dataset: Dataset, members: Mapping[str, ArrayInfo]) -> st
 
 
 def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
-    dtype = dataset.numpy_dtype or info.dtype
-    refused = refused_dtype(info.dtype)
-    if refused:
-        raise BadFile("fixed-width values", f"'{member}' is {info.dtype}: {refused[0]}", refused[1])
+    try:
+        refuse_dtype(info.dtype)
+    except ValueError as error:
+        raise BadFile(
+            "values that a growing HDF5 dataset can hold", f"'{member}': {error}", "Save it so"
+        ) from None
+    # Packed: the bytes between padded fields are nobody's, and would spoil the digest.
+    dtype = repack_fields(dataset.numpy_dtype or info.dtype, recurse=True)
     if not np.can_cast(info.dtype, dtype, "same_kind") and info.shape[0:1] != (None,):
         raise BadFile(
             f"{dtype} (the config's dtype)",

@@ -123,7 +123,9 @@ class SourceWatch:
         return not (self.waiting or self.out or any(h.soon for h in self._held.values()))
 
     def due_in(self) -> float:
-        """Seconds until the directory wants to be read."""
+        """Seconds until the directory wants to be read: not while enough of its files wait."""
+        if len(self.waiting) > self.files_max // 4:
+            return self._scan_seconds  # sooner: whoever takes a file rings
         return 0.0 if self._rung else max(0.0, self._due - time.monotonic())
 
     def scan(self, observer: BaseObserver | None, known: Callable[[DropFile], bool]) -> None:
@@ -158,15 +160,24 @@ class SourceWatch:
         root = (stat.st_dev, stat.st_ino)
         if observer is None or root == self._watched:
             return
-        if self._watch is not None:
-            observer.unschedule(self._watch)
-        self._watch = observer.schedule(
-            _Ringer(self.ring),
-            str(self.source.drop),
-            recursive=self.source.recursive,
-            event_filter=_EVENTS,
-        )
         self._watched = root
+        try:
+            if self._watch is not None:
+                observer.unschedule(self._watch)
+            self._watch = observer.schedule(
+                _Ringer(self.ring),
+                str(self.source.drop),
+                recursive=self.source.recursive,
+                event_filter=_EVENTS,
+            )
+        except OSError as error:
+            self._watch = None
+            event(
+                logging.WARNING,
+                f"no events for the drop directory ({error.strerror}): it is only read every "
+                f"{self._scan_seconds:g} s. Raise fs.inotify.max_user_watches or _instances",
+                source=self.source.name,
+            )
 
     def _queue(self, known: Callable[[DropFile], bool]) -> None:
         started, tick_ns = time.monotonic(), time.clock_gettime_ns(_REALTIME_COARSE)
@@ -176,6 +187,8 @@ class SourceWatch:
         if self._known:
             fresh = (item for item in fresh if not known(item[-1]))
         self.waiting = deque(item[-1] for item in heapq.nsmallest(self.files_max, fresh))
+        if len(self.waiting) == self.files_max:
+            self._rung = True  # there is more
         # Looking for held files again must not become all that we do.
         pause = max(_TICK_SECONDS, 5 * (time.monotonic() - started))
         soonest = min((h.until for h in self._held.values()), default=self._due)
@@ -232,7 +245,7 @@ class Watch:
     def look(self, known: Callable[[DropFile], bool]) -> None:
         """Read the directories that want to be read, but for those with enough waiting."""
         for watch in self.sources.values():
-            if watch.due_in() == 0 and len(watch.waiting) <= watch.files_max // 4:
+            if watch.due_in() == 0:
                 watch.scan(self._observer, known)
 
     def next(self) -> DropFile | None:

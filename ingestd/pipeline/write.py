@@ -17,11 +17,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ingestd.config import Config, Dataset, Source
+from ingestd.config import Config, Dataset, Source, fill_value
 from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
 from ingestd.layout import NAME_BYTES, RECORD, records_path
-from ingestd.ledger import Ledger
+from ingestd.ledger import Ledger, Settled
 from ingestd.lifecycle import State
 from ingestd.model import (
     Block,
@@ -193,13 +193,11 @@ class Writer:
                     "Set 'duplicates: append' if files may repeat",
                 )
             _check_types(source, opened.sink.types, message.types)
+            specs = {path: _spec(source.datasets[path], t) for path, t in message.types.items()}
         except BadFile as error:
             opened.bad = error
             return opened
-        opened.sink.ensure(
-            {path: _spec(source.datasets[path], t) for path, t in message.types.items()},
-            source.attrs,
-        )
+        opened.sink.ensure(specs, source.attrs)
         opened.starts = {path: opened.sink.rows(path) for path in message.types}
         opened.ends = dict(opened.starts)
         return opened
@@ -232,16 +230,19 @@ class Writer:
                 Placement(path, RowRange(opened.starts[path], opened.ends[path]), digest)
                 for path, digest in decoded.digests.items()
             )
-            # Ids also rise from one ledger to the next, should this one be lost.
-            self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
             output = str(opened.source.output)
-            self._written.append(Entry(self._last_id, file, opened.digest, output, placements))
+            self._written.append(Entry(self._new_id(), file, opened.digest, output, placements))
             self._digests[file.source, opened.digest] = str(file)
             self._slow_waits |= file.source in self._slow
         now = time.monotonic()
         if not self._slow_waits:
             self._publish_due = min(self._publish_due, now + PUBLISH_SECONDS)
         self._commit_due = min(self._commit_due, now + self._config.commit.every)
+
+    def _new_id(self) -> int:
+        """Ids rise, also from one ledger to the next, should this one be lost."""
+        self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
+        return self._last_id
 
     def _take_back(self) -> None:
         """Cut the rows of a file that did not come to its end."""
@@ -251,7 +252,8 @@ class Writer:
 
     def _quarantine(self, file: DropFile, error: BadFile) -> None:
         reason = archive.reason_json(file, error)
-        file_id = self._ledger.settle(file, State.QUARANTINED, reason=reason)
+        file_id = self._new_id()
+        self._ledger.settle([Settled(file_id, file, State.QUARANTINED, reason)])
         self._progress.quarantined += 1
         directory = self._config.sources[file.source].quarantine
         event(WARNING, f"quarantined: {error}", source=file.source, file=file, to=directory)
@@ -294,19 +296,20 @@ class Writer:
                 _check_rows(self._outputs, entries)
                 self._read_back = False
             self._ledger.commit([e.file_id for e in entries], durable)
-        self._report(entries, len(skipped))
-        self._release(
-            [(e.file_id, e.file, "") for e in entries] + [self._skip(twin) for twin in skipped]
-        )
+        twins = [self._skip(opened) for opened in skipped]
+        if twins:
+            self._ledger.settle(twins)
+        self._report(entries, len(twins))
+        done = [(e.file_id, e.file, "") for e in entries]
+        self._release(done + [(t.file_id, t.file, "") for t in twins])
         self._digests.clear()
         self._slow_waits = False
         self._commit_due = float("inf")
 
-    def _skip(self, opened: _Open) -> tuple[int, DropFile, str]:
+    def _skip(self, opened: _Open) -> Settled:
         why = f"same content as {opened.twin}"
         event(INFO, f"skipped: {why}", source=opened.source.name, file=opened.file)
-        file_id = self._ledger.settle(opened.file, State.SKIPPED, opened.digest, why)
-        return file_id, opened.file, ""
+        return Settled(self._new_id(), opened.file, State.SKIPPED, why, opened.digest)
 
     def _release(self, done: list[tuple[int, DropFile, str]]) -> None:
         released = let_go(self._config.sources, done)
@@ -410,11 +413,15 @@ def _check_types(
 
 
 def _spec(dataset: Dataset, row_type: RowType) -> DatasetSpec:
+    try:
+        fill = None if dataset.fill == 0 else fill_value(row_type.dtype, dataset.fill)
+    except ValueError as error:
+        raise BadFile(f"a dtype that can be {dataset.fill!r}", str(error), "Set 'fill'") from None
     return DatasetSpec(
         row_type,
         dataset.chunk_rows,
         dataset.compression.name,
         dataset.compression.level,
-        dataset.fill,
+        fill,
         dataset.attrs,
     )

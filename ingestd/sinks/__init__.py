@@ -21,7 +21,7 @@ class DatasetSpec:
     chunk_rows: int | None = None
     compression: str = "none"
     level: int | None = None
-    fill: Any = 0
+    fill: np.generic | None = None  # zero
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -240,7 +240,7 @@ def _create(
             maxshape=(None, *spec.type.row_shape),
             chunks=(chunk_rows(spec), *spec.type.row_shape),
             dtype=spec.type.dtype,
-            fillvalue=spec.fill if spec.fill else None,
+            fillvalue=spec.fill,
             track_times=False,
             **_filter(spec),
         )

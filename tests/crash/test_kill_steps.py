@@ -94,3 +94,76 @@ def test_killed_at_a_step_of_the_commit(step: str, world: World) -> None:
     world.run_once()
 
     world.assert_all_done()
+
+
+MAKING = "pathlib:Path.rename:before:1"
+CHANGING = f"{EDIT}:replay:before:1"
+ROWS_ONLY = f"{LEDGER}.intend:before:2"
+PENDING = "ingestd.pipeline.write:append_records:before:2"
+RECORDED = f"{LEDGER}.commit:before:2"
+COMMITTED = f"{LEDGER}.commit:after:2"
+QUARANTINED = f"{LEDGER}.settle:after:1"
+
+RECOVERY = [
+    *((MAKING, step) for step in both("ingestd.sinks.hdf5_recover:remove_leftovers", 1)),
+    *((CHANGING, step) for step in both(f"{EDIT}:replay", 1)),
+    *((CHANGING, step) for step in both(f"{EDIT}:_pwrite", 1, 2)),
+    *((CHANGING, step) for step in both("pathlib:Path.unlink", 1)),
+    *((ROWS_ONLY, step) for step in both("ingestd.repair:repair", 1)),
+    *((ROWS_ONLY, step) for step in both("pathlib:Path.rename", 1)),  # of the repair's copy
+    *((ROWS_ONLY, step) for step in both("os:pwrite", 3)),  # the repair's, after those of locks
+    *((ROWS_ONLY, step) for step in both("ingestd.sinks.hdf5_recover:Held.__init__", 1)),
+    *((ROWS_ONLY, step) for step in both(f"{SINK}.cut", 1)),
+    *((ROWS_ONLY, step) for step in both(f"{EDIT}:_write_journal", 1)),
+    *((ROWS_ONLY, step) for step in both(f"{EDIT}:replay", 2)),  # the first finds no journal
+    *((ROWS_ONLY, step) for step in both(f"{EDIT}:_pwrite", 1, 2, 3)),
+    *((ROWS_ONLY, step) for step in both("pathlib:Path.unlink", 1)),
+    *((PENDING, step) for step in both("ingestd.sinks.hdf5_recover:Held.intact", 1)),
+    *((PENDING, step) for step in both(f"{RECOVER}:_reconcile", 1)),
+    *((PENDING, step) for step in both(f"{RECOVER}:_finish", 1)),
+    *((PENDING, step) for step in both("ingestd.pipeline.write:append_records", 1)),
+    *((PENDING, step) for step in both(f"{SINK}.append", 1)),
+    *((PENDING, step) for step in both(f"{SINK}.flush", 1)),
+    *((RECORDED, step) for step in both(f"{LEDGER}.commit", 1)),
+    *((COMMITTED, step) for step in both(f"{RECOVER}:settle", 1)),
+    *((COMMITTED, step) for step in both(f"{ARCHIVE}:release", 1)),
+    *((COMMITTED, step) for step in both(f"{LEDGER}.release", 1)),
+    *((QUARANTINED, step) for step in both(f"{ARCHIVE}:quarantine", 1)),
+    *((QUARANTINED, step) for step in both("pathlib:Path.write_text", 1)),
+]
+"""Where the daemon is killed first, and where recovery from that is."""
+
+AGAIN_AND_AGAIN = [
+    (ROWS_ONLY, f"{SINK}.cut:before:1", f"{EDIT}:_pwrite:after:1", f"{EDIT}:_pwrite:before:2"),
+    (PENDING, f"{SINK}.append:after:1", f"{SINK}.append:after:2", f"{SINK}.flush:after:1"),
+    (PENDING, f"{SINK}.flush:after:1", f"{LEDGER}.commit:before:1", f"{LEDGER}.commit:after:1"),
+    (RECORDED, f"{LEDGER}.commit:after:1", f"{ARCHIVE}:release:after:1", RECORDED, PENDING),
+    (ROWS_ONLY, PENDING, RECORDED, COMMITTED),
+]
+
+
+@pytest.mark.parametrize(("step", "then"), RECOVERY)
+def test_recovery_that_is_killed_is_done_again(
+    step: str, then: str, world: World, tmp_path: Path
+) -> None:
+    if step in (MAKING, CHANGING):
+        world = World(tmp_path / "new")
+        world.drop_some()
+
+    world.run_killed(step)
+    world.run_killed(then)
+    world.drop_pair()
+    world.run_once()
+
+    world.assert_all_done()
+
+
+@pytest.mark.parametrize("steps", AGAIN_AND_AGAIN)
+def test_recovery_killed_several_times_in_a_row(steps: tuple[str, ...], world: World) -> None:
+    for step in steps:
+        world.run_killed(step)
+        world.drop_some()
+
+    world.run_once()
+
+    world.assert_all_done()

@@ -33,9 +33,9 @@ def one(rest: str) -> str:
     [
         (one("order: '{n}'"), "'n' is not captured in match 'auto'; put {n:d} in match"),
         (one("order: '{n}', match: '{n}.npy'"), "'n' is text in match"),
-        (one("quarantine: drop"), "2:53: 'drop' is the drop directory of source 'a'"),
+        (one("quarantine: drop"), "2:50: 'drop' is the drop directory of source 'a'"),
         (one("quarantine: ./x/../drop/"), "is the drop directory of source 'a'"),
-        (one("after: {move: drop}"), "2:54: 'drop' is the drop directory of source 'a'"),
+        (one("after: {move: drop}"), "2:52: 'drop' is the drop directory of source 'a'"),
         (one("recursive: true, quarantine: drop/bad"), "'drop/bad' is inside 'drop'"),
         (one("recursive: true, after: {move: drop/done}"), "'drop/done' is inside 'drop'"),
         (one("quarantine: x, after: {move: x}"), "is also where done files are moved"),
@@ -85,7 +85,7 @@ def one(rest: str) -> str:
                 "drop: a, output: o.h5, datasets: {x: {dtype: f4}}",
                 "drop: b, output: o.h5, datasets: {/x: {dtype: f8}}",
             ),
-            "3:50: dtype is float64 here and float32 in source 'a'",
+            "3:53: dtype is float64 here and float32 in source 'a'",
         ),
         (
             two(
@@ -131,7 +131,7 @@ def test_what_only_looks_like_a_contradiction_is_taken(text: str, tmp_path: Path
 def test_a_wrong_key_hides_no_contradiction_of_the_others(tmp_path: Path) -> None:
     found = problems(one("quarantine: drop, typo: 1"), tmp_path)
 
-    assert [problem.split(": ")[0] for problem in found] == ["2:53", "2:59"]
+    assert [problem.split(": ")[0] for problem in found] == ["2:50", "2:56"]
 
 
 def test_a_wrong_key_is_no_cause_of_contradictions(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def test_the_full_example_holds_the_defaults() -> None:
     full = load(EXAMPLES / "ingestd.yaml")
 
     assert full.model_dump() == load(EXAMPLES / "minimal.yaml").model_dump()
+
+
+def test_a_config_written_out_is_the_same_config_again() -> None:
+    config = load(EXAMPLES / "ingestd.yaml")
+
+    again = Config.model_validate(json.loads(config.model_dump_json()))
+
+    assert again.model_dump() == config.model_dump()
 
 
 def test_the_full_example_names_every_option() -> None:
@@ -99,8 +108,8 @@ def test_the_starter_is_the_minimal_config() -> None:
 def test_each_option_in_the_starter_s_comments_is_right() -> None:
     text = starter()
 
-    uncommented = text.replace("    # ", "    ").replace("\n# ", "\n").split("'ingestd check'")[1]
-    config = config_of(uncommented.split("\n", 1)[1])
+    options = text[text.index("# state:") :]
+    config = config_of(re.sub(r"(?m)^( *)# ", r"\1", options))
     assert config.sources["frames"].datasets["/data"].attrs == {"units": "counts"}
 
 

@@ -1,4 +1,4 @@
-"""Which tests a pytest run skipped, by its JUnit report: printed NUL-separated, as pytest takes them.
+"""Which tests a pytest run skipped, by its JUnit report: printed with NULs between, for pytest.
 
 With ``--refuse``: says them, and fails if there is any.
 """

@@ -26,6 +26,7 @@ RECORD = np.dtype(
         ("source", f"S{SOURCE_BYTES}"),
         ("file_id", "<u8"),  # the ledger's; the same in every dataset that the file feeds
         ("file_digest", "S32"),  # xxh3-128, hex, of the drop file's bytes
+        ("datasets", "<u4"),  # how many datasets the file feeds; each has a record of it
     ]
 )
 """One record of ``files``, little-endian and unpadded; ``mtime_ns`` and ``committed_ns`` in ns."""

@@ -9,12 +9,14 @@ was skipped or quarantined.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.lifecycle import State, check
@@ -51,6 +53,9 @@ CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
 PRAGMA user_version = 1;
 """
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # SQLite's own words where waiting helps.
 _BUSY = ("full", "locked", "disk I/O", "readonly", "unable to open")
 
@@ -75,6 +80,17 @@ class Settled:
     state: State
     reason: str
     digest: str = ""
+
+
+def _asking(method: Callable[Concatenate[Ledger, P], T]) -> Callable[Concatenate[Ledger, P], T]:
+    """A method that only reads: what SQLite says is told as when it writes."""
+
+    @functools.wraps(method)
+    def asking(self: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with _world(self.path):
+            return method(self, *args, **kwargs)
+
+    return asking
 
 
 class Ledger:
@@ -112,6 +128,7 @@ class Ledger:
 
     # What the flow asks
 
+    @_asking
     def known(self, file: DropFile) -> State:
         """What became of exactly this file (same path and fingerprint); NEW if nothing yet."""
         f = file.fingerprint
@@ -122,6 +139,7 @@ class Ledger:
         ).fetchone()
         return State(row[0]) if row else State.NEW
 
+    @_asking
     def holds(self, source: str, digest: str) -> str | None:
         """The name of a file of ``source`` with this content whose rows were taken, if any."""
         row = self._db.execute(
@@ -131,6 +149,7 @@ class Ledger:
         ).fetchone()
         return os.fsdecode(row[0]) if row else None
 
+    @_asking
     def last_id(self) -> int:
         """The highest id given so far; 0: none."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()[0])
@@ -139,41 +158,18 @@ class Ledger:
 
     def intend(self, entries: Iterable[Entry]) -> None:
         """Write the entries down as pending: their rows are flushed, their records come next."""
-        self._insert(entries, State.PENDING)
+        with self._transaction() as db:
+            _insert(db, entries, State.PENDING)
 
-    def adopt(self, entries: Iterable[Entry]) -> None:
-        """Take over committed files from the records of an output that the ledger had lost.
+    def adopt(self, batches: Iterable[Iterable[Entry]]) -> None:
+        """Take over an output's committed files from its own records, all of them or none.
 
         A file that feeds several datasets comes once for each of them.
         """
-        self._insert(entries, State.COMMITTED, durable=True, again=True)
-
-    def _insert(
-        self, entries: Iterable[Entry], state: State, *, durable: bool = False, again: bool = False
-    ) -> None:
-        check(State.NEW, state)
-        now = time.time_ns()
-        files, placements = [], []
-        for e in entries:
-            name, f = os.fsencode(e.file.name), e.file.fingerprint
-            files.append(
-                (
-                    *(e.file_id, e.file.source, name, f.size, f.mtime_ns, f.inode),
-                    *(e.digest, state, again, now),
-                )
-            )
-            placements += [
-                (e.output, p.dataset, e.file_id, p.rows.start, len(p.rows), p.digest)
-                for p in e.placements
-            ]
-        with self._transaction(durable=durable) as db:
-            db.executemany(
-                f"INSERT {'OR IGNORE' if again else ''} INTO files (id, source, name, size,"
-                " mtime_ns, inode, digest, state, released, at_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                files,
-            )
-            db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?, ?)", placements)
+        # One transaction: of an output that is known in part, recovery would cut the rest.
+        with self._transaction(durable=True) as db:
+            for entries in batches:
+                _insert(db, entries, State.COMMITTED, again=True)
 
     def commit(self, file_ids: Iterable[int], durable: bool = True) -> None:
         """Pending files are committed; when this returns, for ever (``durable``)."""
@@ -230,6 +226,7 @@ class Ledger:
 
     # What people ask
 
+    @_asking
     def summary(self, source: str, recent_seconds: float) -> Summary:
         """How ``source`` has done so far, and in the last ``recent_seconds``."""
         since = time.time_ns() - int(recent_seconds * 1e9)
@@ -259,6 +256,7 @@ class Ledger:
 
     # What recovery asks
 
+    @_asking
     def unreleased(self) -> list[tuple[int, DropFile, State, str]]:
         """Settled files that may still lie in their drop directory: id, file, state, reason."""
         rows = self._db.execute(
@@ -270,6 +268,7 @@ class Ledger:
             for r in rows
         ]
 
+    @_asking
     def pending_outputs(self) -> list[str]:
         """Outputs with pending files."""
         rows = self._db.execute(
@@ -278,6 +277,7 @@ class Ledger:
         )
         return [r[0] for r in rows]
 
+    @_asking
     def pending(self, output: str) -> list[Entry]:
         """Files whose commit was cut short, oldest first."""
         rows = self._db.execute(
@@ -305,6 +305,7 @@ class Ledger:
         )
         return tuple(Placement(r[0], RowRange(r[1], r[1] + r[2]), r[3]) for r in rows)
 
+    @_asking
     def ends(self, output: str) -> dict[str, tuple[int, int]]:
         """For each dataset of ``output``: the committed end, and the id of its last file."""
         ends = {}
@@ -322,6 +323,33 @@ class Ledger:
             ).fetchone()
             ends[dataset] = (row[0], row[1]) if row else (0, 0)
         return ends
+
+
+def _insert(
+    db: sqlite3.Connection, entries: Iterable[Entry], state: State, *, again: bool = False
+) -> None:
+    check(State.NEW, state)
+    now = time.time_ns()
+    files, placements = [], []
+    for e in entries:
+        name, f = os.fsencode(e.file.name), e.file.fingerprint
+        files.append(
+            (
+                *(e.file_id, e.file.source, name, f.size, f.mtime_ns, f.inode),
+                *(e.digest, state, again, now),
+            )
+        )
+        placements += [
+            (e.output, p.dataset, e.file_id, p.rows.start, len(p.rows), p.digest)
+            for p in e.placements
+        ]
+    db.executemany(
+        f"INSERT {'OR IGNORE' if again else ''} INTO files (id, source, name, size,"
+        " mtime_ns, inode, digest, state, released, at_ns)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        files,
+    )
+    db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?, ?)", placements)
 
 
 @contextlib.contextmanager

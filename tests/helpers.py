@@ -66,11 +66,13 @@ def drop(path: Path, write: Callable[[Path], object]) -> None:
 class Daemon:
     """``ingestd run`` in ``cwd`` while the block runs; its log is appended to ``log``."""
 
-    def __init__(self, cwd: Path, config: str = "x.yaml") -> None:
+    def __init__(
+        self, cwd: Path, config: str = "x.yaml", command: Sequence[str | Path] = INGESTD
+    ) -> None:
         self.log = cwd / "daemon.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*INGESTD, "run", "-c", config],
+                [*command, "run", "-c", config],
                 cwd=cwd,
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,

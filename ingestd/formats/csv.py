@@ -98,9 +98,6 @@ class Csv:
         size_bytes = file.seek(0, 2)
         if not size_bytes:
             raise csvhead.no_rows("the file is empty")
-        newline_required = options.final_newline == "required"
-        if newline_required and not _ends_line(file, size_bytes):
-            raise csvlines.cut_short("the last line")
         delimiter: str | None = options.delimiter
         if delimiter == "whitespace":
             delimiter = None
@@ -110,6 +107,9 @@ class Csv:
             skip=options.skip,
             header=None if options.header == "auto" else options.header,
         )
+        newline_required = options.final_newline == "required"
+        if newline_required and not _ends_line(file, size_bytes):
+            raise csvlines.cut_short("the last line")
         return CsvFile(file, layout, newline_required=newline_required)
 
 
@@ -160,14 +160,15 @@ def _parse(
         _refuse_fault(block, line, dialect, columns, wanted, dtype)
     parsed = dtype if column is None else _one_column(column, columns, dtype)
     try:
-        rows = np.loadtxt(
-            io.BytesIO(block),
-            parsed,
-            comments=dialect.comment or None,
-            delimiter=dialect.delimiter,
-            encoding=dialect.encoding,
-            ndmin=2 if column is None else 1,
-        )
+        with np.errstate(over="ignore"):  # found below
+            rows = np.loadtxt(
+                io.BytesIO(block),
+                parsed,
+                comments=dialect.comment or None,
+                delimiter=dialect.delimiter,
+                encoding=dialect.encoding,
+                ndmin=2 if column is None else 1,
+            )
     except ValueError as error:
         _refuse_fault(block, line, dialect, columns, wanted, dtype)
         raise BadFile(

@@ -146,7 +146,7 @@ def _is_header(line: int, cells: list[str]) -> bool:
         raise BadFile(
             "only names or only numbers in the first row",
             f"line {line} holds {shown(words[0])}, which may be a name or a mistaken number",
-            "If these are the columns' names, set 'options: {header: true}'; else correct the "
-            "cell. Then drop the file again.",
+            "If these are the columns' names, set 'format: csv' and 'options: {header: true}'; "
+            "else correct the cell. Then drop the file again.",
         )
     return bool(words)

@@ -102,8 +102,8 @@ def check_text(block: bytearray, first_line: int, encoding: str) -> None:
             f"text in {encoding}",
             f"line {first_line + block.count(10, 0, at)} holds the bytes "
             f"{bytes(block[at : at + 4])!r}",
-            "Set the right encoding ('options: {encoding: latin-1}') or save the file in UTF-8, "
-            "then drop it again.",
+            "Set the right encoding ('format: csv' and 'options: {encoding: latin-1}') or save the "
+            "file in UTF-8, then drop it again.",
         ) from error
 
 
@@ -158,7 +158,7 @@ def cut_short(where: str) -> BadFile:
         "a newline at the end of the last line",
         f"{where} has no newline: the file may be cut short",
         "Write the file again; if its writer never ends the last line, set "
-        "'options: {final_newline: optional}'.",
+        "'format: csv' and 'options: {final_newline: optional}'.",
     )
 
 
@@ -171,8 +171,8 @@ def _ragged(line: int, count: int, columns: int) -> BadFile:
     return BadFile(
         f"{columns} {'column' if columns == 1 else 'columns'} in each row, as in the first",
         f"line {line} has {count}",
-        "Correct the line; if the columns are cut wrongly, set 'options: {delimiter: ...}'. Then "
-        "drop the file again.",
+        "Correct the line; if the columns are cut wrongly, set 'format: csv' and "
+        "'options: {delimiter: ...}'. Then drop the file again.",
     )
 
 

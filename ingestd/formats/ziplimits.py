@@ -124,7 +124,7 @@ def check_ratio(entries: list[zipfile.ZipInfo], ratio_max: int) -> None:
             f"{ratio_max:,} bytes or fewer for each compressed byte ('ratio_max')",
             f"{packed_bytes:,} bytes unpack to {unpacked_bytes:,}",
             "It may be a zip bomb. If the data is meant to be so, set "
-            "'options: {ratio_max: 1100}', then drop it again.",
+            "'format: npz' and 'options: {ratio_max: 1100}', then drop it again.",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import filecmp
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,10 @@ from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint, shown
 
 REASON = ".reason.json"
+
+_NAME_BYTES_MAX = 255
+_SUFFIX_MAX = 16
+_PART = ".part"
 
 
 def release(source: Source, file: DropFile) -> None:
@@ -36,7 +41,9 @@ def release(source: Source, file: DropFile) -> None:
             path.unlink()
         elif source.after.directory is not None:
             _move(path, source.after.directory / file.name)
-    if source.settle.kind == "marker" and source.after.kind != "keep":
+    # Another file that came under the name since has its own marker, which stays.
+    gone = source.after.kind != "keep" and not os.path.lexists(path)
+    if source.settle.kind == "marker" and gone:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{source.settle.suffix}").unlink()
 
@@ -49,7 +56,7 @@ def quarantine(source: Source, file: DropFile, reason: str) -> None:
     path = source.drop / file.name
     if not _is(path, file.fingerprint):
         return
-    target = _free(source.quarantine / file.name)
+    target = _free(source.quarantine / file.name, _NAME_BYTES_MAX - len(REASON))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_name(target.name + REASON).write_text(reason + "\n")
     _rename(path, target)
@@ -110,13 +117,18 @@ def _move(path: Path, target: Path) -> None:
     _rename(path, target)
 
 
-def _free(target: Path) -> Path:
-    """``target``, or ``stem.1.suffix``, ... if that name is taken."""
-    number, free = 0, target
-    while os.path.lexists(free):
-        number += 1
-        free = target.with_name(f"{target.stem}.{number}{target.suffix}")
-    return free
+def _free(target: Path, bytes_max: int = _NAME_BYTES_MAX) -> Path:
+    """``target``, or ``stem.1.suffix``, ... if that name is taken; cut to ``bytes_max``."""
+    stem, suffix = target.stem, target.suffix
+    if len(suffix) > _SUFFIX_MAX:
+        stem, suffix = target.name, ""
+    for number in itertools.count():
+        end = os.fsencode(f".{number}{suffix}" if number else suffix)
+        name = os.fsencode(stem)[: bytes_max - len(end)] + end
+        free = target.with_name(os.fsdecode(name))
+        if not os.path.lexists(free):
+            return free
+    raise AssertionError("counting does not end")
 
 
 def _rename(path: Path, target: Path) -> None:
@@ -136,7 +148,8 @@ def _copy_over(path: Path, target: Path) -> None:
             shutil.move(path, target)
             return
         raise OSError(errno.EXDEV, "a special file cannot go to another file system", str(path))
-    part = target.with_name(f".{target.name[:200]}.part")
+    head = os.fsencode(f".{target.name}")[: _NAME_BYTES_MAX - len(_PART)]
+    part = target.with_name(os.fsdecode(head) + _PART)
     shutil.copy2(path, part)
     fd = os.open(part, os.O_RDONLY)
     try:

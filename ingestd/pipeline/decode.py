@@ -49,6 +49,7 @@ class Decoder:
         self._reorder = reorder
         self._row_bytes_max = memory // 2
         self._slab_bytes = min(SLAB_BYTES_MAX, memory // 16)
+        self._unsaid: list[Message] = []
 
     def decode(self, ticket: int, file: DropFile) -> None:
         """Say everything of ``file``, up to its ending.
@@ -58,19 +59,20 @@ class Decoder:
         source = self._sources[file.source]
         try:
             # Most files are one slab: then nothing is said before all of it is right.
-            unsaid: list[Message] = []
+            self._unsaid.clear()
             for message in self._messages(ticket, source, file):
-                if isinstance(message, Block) and any(isinstance(m, Block) for m in unsaid):
-                    self._reorder.put(ticket, *unsaid)
-                    unsaid.clear()
-                unsaid.append(message)
-            self._reorder.put(ticket, *unsaid)
+                if isinstance(message, Block) and self._unsaid_bytes():
+                    self._say(ticket)
+                self._unsaid.append(message)
+            self._say(ticket)
         except Closed:
             raise
         except BadFile as error:
-            self._reorder.put(ticket, *self._drop(ticket, unsaid), _young(source, file, error))
+            self._drop(ticket)
+            self._reorder.put(ticket, _young(source, file, error))
         except OSError as error:
-            self._reorder.put(ticket, *self._drop(ticket, unsaid), _world(source, file, error))
+            self._drop(ticket)
+            self._reorder.put(ticket, _world(source, file, error))
         except Exception as error:  # noqa: BLE001 - a bug that one file trips over stops no other
             log.exception("a format failed in a way it should not: %s", file)
             bad = BadFile(
@@ -78,13 +80,26 @@ class Decoder:
                 f"{type(error).__name__}: {error}",
                 "Please report this with the file; it is unharmed",
             )
-            self._reorder.put(ticket, *self._drop(ticket, unsaid), Failed(bad))
+            self._drop(ticket)
+            self._reorder.put(ticket, Failed(bad))
 
-    def _drop(self, ticket: int, unsaid: list[Message]) -> list[Message]:
-        for message in unsaid:
-            if isinstance(message, Block):
-                self._reorder.release(ticket, message.rows.nbytes)
-        return []
+    def _unsaid_bytes(self) -> int:
+        return sum(m.rows.nbytes for m in self._unsaid if isinstance(m, Block))
+
+    def _say(self, ticket: int) -> None:
+        self._reorder.put(ticket, *self._unsaid)
+        self._unsaid.clear()
+
+    def _drop(self, ticket: int) -> None:
+        self._reorder.release(ticket, self._unsaid_bytes())
+        self._unsaid.clear()
+
+    def _reserve(self, ticket: int, nbytes: int) -> None:
+        # What is not said cannot be written: with it, too, the head of the line has to fit into
+        # its half of the bytes, or it would wait for files that wait for it.
+        if self._unsaid_bytes() + nbytes > self._row_bytes_max:
+            self._say(ticket)
+        self._reorder.reserve(ticket, nbytes)
 
     def _messages(self, ticket: int, source: Source, drop_file: DropFile) -> Iterator[Message]:
         fd = os.open(
@@ -141,17 +156,14 @@ class Decoder:
         self, ticket: int, opened: OpenFile, member: str, row_type: RowType, stack: bool
     ) -> Iterator[np.ndarray]:
         """The member's rows in slabs, their bytes reserved and of the dataset's type."""
-        if stack:
-            self._reorder.reserve(ticket, row_type.row_bytes)
-            slabs = opened.slabs(member, self._slab_bytes, row_type.dtype)
-            yield _stacked(slabs, row_type)
-            return
         # What is asked for fits the bound also once it is cast to a wider dtype.
-        wider = max(1, row_type.dtype.itemsize // opened.members[member].dtype.itemsize)
+        wider = -(-row_type.dtype.itemsize // opened.members[member].dtype.itemsize)
         slabs = opened.slabs(member, self._slab_bytes // wider, row_type.dtype)
+        if stack:
+            slabs = _stacked(slabs, row_type)
         slab_bytes = max(self._slab_bytes, row_type.row_bytes)
         while True:
-            self._reorder.reserve(ticket, slab_bytes)
+            self._reserve(ticket, slab_bytes)
             used = 0
             try:
                 slab = next(slabs, None)
@@ -265,20 +277,28 @@ def cast(slab: np.ndarray, dtype: np.dtype) -> np.ndarray:
             f"values from {slab.min()} to {slab.max()}",
             f"Set 'dtype: {slab.dtype}'",
         )
+    if dtype.kind == "S" and not np.array_equal(rows, slab.astype("S")):
+        raise BadFile(
+            f"text of {dtype.itemsize} bytes or less (the config's dtype)",
+            f"longer text, of dtype {slab.astype('S').dtype.str[1:]}",
+            "Set a wider 'dtype'",
+        )
     return rows
 
 
-def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> np.ndarray:
+def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> Iterator[np.ndarray]:
+    """All of ``slabs`` as one row."""
     row = np.empty((1, *row_type.row_shape), row_type.dtype)
     if not row_type.row_shape:
         for slab in slabs:
             row[0] = cast(slab, row_type.dtype).reshape(())
-        return row
+        yield row
+        return
     at = 0
     for slab in slabs:
         row[0, at : at + len(slab)] = cast(slab, row_type.dtype)
         at += len(slab)
-    return row
+    yield row
 
 
 def _digest(file: BinaryIO) -> str:
@@ -309,6 +329,8 @@ def _young(source: Source, file: DropFile, error: BadFile) -> Ending:
         age = age_seconds((source.drop / file.name).lstat())
     except FileNotFoundError:
         return NotYet(0.0, "it is gone")
+    except OSError as gone:
+        return NotYet(_OUT_OF_REACH_SECONDS, f"it cannot be looked at now: {gone.strerror}")
     if age < GRACE_SECONDS:
         return NotYet(GRACE_SECONDS - age, str(error), soon=True)
     return Failed(error)

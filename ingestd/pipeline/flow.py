@@ -112,12 +112,14 @@ class Flow:
 
     def _settle(self, ledger: Ledger) -> None:
         """Try again to let go of files that could not leave their drop directory."""
-        stuck = settle(ledger, self._config.sources, self._stuck)
-        for file in self._stuck - stuck:
+        before = self._stuck.copy()
+        stuck = settle(ledger, self._config.sources, before)
+        for file in before - stuck:
+            self._stuck.discard(file)
             self._watch.finished(file)
-        for file in stuck:
+        for file in stuck - before:
             self._watch.sources[file.source].out.add(file.name)
-        self._stuck = stuck
+            self._stuck.add(file)
 
     # decode
 

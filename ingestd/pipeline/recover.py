@@ -7,12 +7,13 @@ mended by doing it again.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Collection, Iterator, Mapping
 from itertools import takewhile
 from logging import DEBUG, INFO, WARNING
 from pathlib import Path
+
+import numpy as np
 
 from ingestd.config import Source
 from ingestd.errors import BrokenInvariant
@@ -53,7 +54,7 @@ def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> H
         if not ledger.ends(output) and not ledger.pending(output):
             _adopt(held, output, ledger)
         kept, cuts = _reconcile(held, path, ledger)
-        unrecorded = [_unrecorded(held, entry) for entry in kept]
+        recorded = _recorded(held, kept)
     sink = Hdf5Sink(path)
     if cuts:
         event(
@@ -63,7 +64,7 @@ def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> H
             **_rows_only(cuts),
         )
         sink.cut(cuts)
-    _finish(sink, ledger, output, kept, unrecorded)
+    _finish(sink, ledger, output, kept, recorded)
     return sink
 
 
@@ -168,19 +169,27 @@ def _lost(path: Path, dataset: str, found: str) -> str:
     )
 
 
-def _unrecorded(held: Held, entry: Entry) -> Entry:
-    """``entry`` with only those placements whose record is missing."""
-    missing = tuple(p for p in entry.placements if not held.has_record(p.dataset, entry.file_id))
-    return dataclasses.replace(entry, placements=missing)
+def _recorded(held: Held, entries: list[Entry]) -> set[tuple[int, str]]:
+    """Which records of ``entries`` are there, by file id and dataset."""
+    return {
+        (e.file_id, p.dataset)
+        for e in entries
+        for p in e.placements
+        if held.has_record(p.dataset, e.file_id)
+    }
 
 
 def _finish(
-    sink: Hdf5Sink, ledger: Ledger, output: str, kept: list[Entry], unrecorded: list[Entry]
+    sink: Hdf5Sink,
+    ledger: Ledger,
+    output: str,
+    kept: list[Entry],
+    recorded: set[tuple[int, str]],
 ) -> None:
     """Commit the pending files whose rows are there: what is missing of their records first."""
     if not kept:
         return
-    append_records(sink, unrecorded)
+    append_records(sink, kept, recorded)
     sink.flush(durable=True)
     ledger.commit([e.file_id for e in kept])
     event(INFO, "committed what the crash cut short", output=output, files=len(kept))
@@ -192,20 +201,20 @@ def _rows_only(cuts: Mapping[str, int]) -> dict[str, object]:
 
 def _adopt(held: Held, output: str, ledger: Ledger) -> None:
     """Take an output's own records into a ledger that knows nothing of it."""
-    files = 0
-    for dataset in held.datasets:
-        for records in held.all_records(dataset):
-            ledger.adopt(_entries(records, dataset, output, held.rows(dataset)))
-            files += len(records)
+    torn = held.first_torn()
+    ledger.adopt(
+        _entries(records[records["file_id"] < torn], dataset, output)
+        for dataset in held.datasets
+        for records in held.all_records(dataset)
+    )
+    files = sum(held.records(dataset) for dataset in held.datasets)
     if files:
         event(INFO, "took the output's records into the ledger", output=output, records=files)
 
 
-def _entries(records: object, dataset: str, output: str, rows: int) -> Iterator[Entry]:
-    for r in records:  # type: ignore[attr-defined]
+def _entries(records: np.ndarray, dataset: str, output: str) -> Iterator[Entry]:
+    for r in records:
         first, count = int(r["first_row"]), int(r["rows"])
-        if first + count > rows:
-            return
         name = os.fsdecode(bytes(r["name"]))
         file = DropFile(r["source"].decode(), name, Fingerprint(-1, int(r["mtime_ns"]), -1))
         placement = Placement(dataset, RowRange(first, first + count), r["digest"].decode())

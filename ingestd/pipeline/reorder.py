@@ -52,9 +52,9 @@ class Reorder:
         """``nbytes`` reserved for ``ticket`` are free again (written, or never needed)."""
         with self._changed:
             self._in_flight -= nbytes
-            self._held[ticket] -= nbytes
-            if not self._held[ticket]:
-                del self._held[ticket]
+            left = self._held.pop(ticket, 0) - nbytes
+            if left:
+                self._held[ticket] = left
             self._changed.notify_all()
 
     def put(self, ticket: int, *messages: Message) -> None:

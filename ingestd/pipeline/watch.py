@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -29,11 +30,13 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.inotify import InotifyEmitter
+from watchdog.observers.inotify_c import InotifyConstants
 
 from ingestd.config import Source
 from ingestd.formats.registry import SUFFIXES
 from ingestd.journal import event
-from ingestd.model import DropFile, Fingerprint, NotYet
+from ingestd.model import DropFile, Fingerprint, NotYet, shown
 from ingestd.pipeline.settle import wait_seconds
 
 FILES_MAX = 20_000
@@ -45,7 +48,6 @@ _TICK_SECONDS = 0.004
 # A stamp further ahead than this is another clock's, and tells nothing.
 _SKEW_NS = 10**9
 
-# Without the rest of the events watchdog need not hold back half of a move for its other half.
 _EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent,
     FileCreatedEvent,
@@ -73,7 +75,7 @@ class Bell:
 
 @dataclass(slots=True)
 class _Hold:
-    fingerprint: Fingerprint
+    fingerprint: Fingerprint | None
     until: float  # monotonic
     soon: bool  # time alone settles it
 
@@ -100,6 +102,7 @@ class SourceWatch:
         self._watched: tuple[int, int] | None = None
         self._watch: ObservedWatch | None = None
         self._gone = False
+        self._closed: set[str] = set()  # directories that may not be read, which was said
         self._known = source.after.kind == "keep"
 
     def ring(self) -> None:
@@ -195,7 +198,7 @@ class SourceWatch:
         self._due = min(self._due, max(soonest, started + pause))
 
     def _settled(self, now: float, tick_ns: int) -> Iterator[tuple[object, object, DropFile]]:
-        for path, name in walk(self.source.drop, self.source.recursive):
+        for path, name in walk(self.source.drop, self.source.recursive, "", self._say_closed):
             captures = self._matcher.match(name)
             if captures is None or name in self.out:
                 continue
@@ -206,7 +209,9 @@ class SourceWatch:
             fingerprint = Fingerprint.of(stat)
             if tick_ns <= stat.st_ctime_ns < tick_ns + _SKEW_NS:
                 # It may have come after others that this look at the directory missed.
-                self._held[name] = _Hold(fingerprint, now + _TICK_SECONDS, soon=True)
+                # A hold that asks for another look, and is over with it, however soon that comes:
+                # else a file that came right after this one would go before it.
+                self._held[name] = _Hold(None, now + _TICK_SECONDS, soon=True)
                 continue
             held = self._held.get(name)
             if held and held.fingerprint == fingerprint and held.until > now:
@@ -218,6 +223,16 @@ class SourceWatch:
                 continue
             file = DropFile(self.source.name, name, fingerprint)
             yield _order(self.source, stat, name, captures), natural(name), file
+
+    def _say_closed(self, name: str, error: OSError) -> None:
+        if name not in self._closed:
+            self._closed.add(name)
+            event(
+                logging.WARNING,
+                f"cannot read a directory in the drop directory: {error.strerror}",
+                source=self.source.name,
+                directory=shown(name),
+            )
 
 
 class Watch:
@@ -234,6 +249,7 @@ class Watch:
         self._observer: BaseObserver | None = Observer() if observe else None
         if self._observer is not None:
             self._observer.name = "watchdog"
+            self._observer._emitter_class = _Emitter
             self._overflow = _OverflowHandler(self._ring_all)
             logging.getLogger("watchdog").addHandler(self._overflow)
             self._observer.start()
@@ -284,6 +300,14 @@ class Watch:
             logging.getLogger("watchdog").removeHandler(self._overflow)
 
 
+class _Emitter(InotifyEmitter):
+    """Not told of what leaves: watchdog would hold back all that comes after it for 0.5 s, to pair
+    the two halves of a move, and each file that is archived leaves."""
+
+    def get_event_mask_from_filter(self) -> Any:
+        return super().get_event_mask_from_filter() & ~InotifyConstants.IN_MOVED_FROM
+
+
 class _Ringer(FileSystemEventHandler):
     """Does nothing but ring: an exception here would silence watchdog for good."""
 
@@ -305,8 +329,16 @@ class _OverflowHandler(logging.Handler):
         self._ring()
 
 
-def walk(root: Path, recursive: bool, below: str = "") -> Iterator[tuple[Path, str]]:
-    """Everything in ``root`` by path and by name below it; symbolic links are not followed."""
+def walk(
+    root: Path,
+    recursive: bool,
+    below: str = "",
+    closed: Callable[[str, OSError], None] = lambda name, error: None,
+) -> Iterator[tuple[Path, str]]:
+    """Everything in ``root`` by path and by name below it; symbolic links are not followed.
+
+    ``closed`` is told of directories in ``root`` that may not be read; the others are.
+    """
     deeper = []
     with os.scandir(root) as entries:
         for entry in entries:
@@ -316,7 +348,12 @@ def walk(root: Path, recursive: bool, below: str = "") -> Iterator[tuple[Path, s
             else:
                 yield Path(entry.path), name
     for name in deeper:
-        yield from walk(root / name[len(below) :], recursive, name + "/")
+        try:
+            yield from walk(root / name[len(below) :], recursive, name + "/", closed)
+        except FileNotFoundError:
+            continue  # it was removed since
+        except PermissionError as error:
+            closed(name, error)
 
 
 _DIGITS = re.compile(r"(\d+)")

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from ingestd.config import Config, Dataset, Source, fill_value
-from ingestd.errors import BadFile, BrokenInvariant
+from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.journal import event
 from ingestd.layout import NAME_BYTES, RECORD, records_path
 from ingestd.ledger import Ledger, Settled
@@ -194,10 +194,12 @@ class Writer:
                 )
             _check_types(source, opened.sink.types, message.types)
             specs = {path: _spec(source.datasets[path], t) for path, t in message.types.items()}
+            opened.sink.ensure(specs, source.attrs)
+            # What HDF5 makes of a dtype may differ from it: without its titles, say.
+            _check_types(source, opened.sink.types, message.types)
         except BadFile as error:
             opened.bad = error
             return opened
-        opened.sink.ensure(specs, source.attrs)
         opened.starts = {path: opened.sink.rows(path) for path in message.types}
         opened.ends = dict(opened.starts)
         return opened
@@ -289,8 +291,14 @@ class Writer:
         entries, self._published = self._published, []
         skipped, self._skipped = self._skipped, []
         durable = self._config.commit.durability == "synced"
-        for output in {e.output for e in entries}:
-            self._outputs[Path(output)].flush(durable=durable)
+        try:
+            for output in {e.output for e in entries}:
+                self._outputs[Path(output)].flush(durable=durable)
+        except BusyWorld:
+            # After a failed fsync the kernel may call pages clean that never reached the disk:
+            # these rows would read back right, and be gone after a loss of power. Write anew.
+            self._ledger.withdraw([e.file_id for e in entries])
+            raise
         if entries:
             if self._read_back:
                 _check_rows(self._outputs, entries)
@@ -361,12 +369,19 @@ def let_go(
     return released
 
 
-def append_records(sink: Sink, entries: list[Entry]) -> None:
-    """Append the record (``layout.RECORD``) of each entry, in every dataset that it feeds."""
+def append_records(
+    sink: Sink, entries: list[Entry], there: Collection[tuple[int, str]] = ()
+) -> None:
+    """Append the record (``layout.RECORD``) of each entry, in every dataset that it feeds.
+
+    ``there``: records that exist, by file id and dataset.
+    """
     records: dict[str, list[tuple[object, ...]]] = {}
     now = time.time_ns()
     for e in entries:
         for p in e.placements:
+            if (e.file_id, p.dataset) in there:
+                continue
             records.setdefault(p.dataset, []).append(
                 (
                     p.rows.start,
@@ -378,6 +393,7 @@ def append_records(sink: Sink, entries: list[Entry]) -> None:
                     e.file.source.encode(),
                     e.file_id,
                     e.digest.encode(),
+                    len(e.placements),
                 )
             )
     for path, rows in records.items():

@@ -47,6 +47,8 @@ class Sink(Protocol):
         """Make the datasets that are missing, all or none, also if the process dies here.
 
         ``attrs`` are attributes of groups, by path; they are set when a dataset is made.
+
+        :raises BadFile: it cannot hold such rows; nothing has changed.
         """
         ...
 

@@ -20,7 +20,7 @@ import xxhash
 from h5py import h5d, h5f, h5p, h5s
 
 from ingestd import layout
-from ingestd.errors import BrokenInvariant, BusyWorld
+from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
@@ -56,12 +56,21 @@ class Hdf5Sink:
             return
         with _world(self.path):
             self.close()
+            refused = None
+            try:
+                if self.path.exists():
+                    with edit(self.path) as file:
+                        _create(file, missing, attrs)
+                else:
+                    self._make(missing, attrs)
+            except (ValueError, TypeError) as error:
+                refused = error
             if self.path.exists():
-                with edit(self.path) as file:
-                    _create(file, missing, attrs)
-            else:
-                self._make(missing, attrs)
-            self._open()
+                self._open()
+        if refused is not None:
+            raise BadFile(
+                "rows that HDF5 can hold", str(refused), "Correct the file, or the dataset's config"
+            ) from refused
 
     def append(self, dataset: str, rows: np.ndarray) -> RowRange:
         with _world(self.path):

@@ -23,6 +23,8 @@ LIBVER = ("v110", "v114")
 
 _MAGIC = b"ingestd edit 1\n"
 _WRITE = struct.Struct("<QQ")
+_HEAD = 48
+"""Bytes of the superblock, by which a journal knows its file: as before the edit, or after it."""
 
 
 @contextlib.contextmanager
@@ -33,9 +35,11 @@ def edit(path: Path) -> Iterator[h5py.File]:
     """
     with path.open("rb") as base:
         overlay = _Overlay(base.fileno())
+        heads = overlay.head()
         with h5py.File(overlay, "r+", libver=LIBVER) as file:
             yield file
-    _write_journal(journal_path(path), overlay.writes)
+        heads += overlay.head()
+    _write_journal(journal_path(path), heads, overlay.writes)
     replay(path)
 
 
@@ -45,7 +49,7 @@ def journal_path(path: Path) -> Path:
 
 
 def replay(path: Path) -> bool:
-    """Apply the journal beside ``path``, if there is one; whether there was.
+    """Apply the journal beside ``path``, if there is one that belongs to it; whether it did.
 
     Applying twice is harmless, so a crash on any line here is mended by the next call.
     """
@@ -56,21 +60,31 @@ def replay(path: Path) -> bool:
         return False
     body, digest = data[len(_MAGIC) : -8], data[-8:]
     # The rename came after the fsync, so a journal is whole, or the disk lied.
-    if data.startswith(_MAGIC) and xxhash.xxh3_64_digest(body) == digest:
-        with path.open("r+b", buffering=0) as file:
-            at = 0
-            while at < len(body):
-                offset, length = _WRITE.unpack_from(body, at)
-                at += _WRITE.size
-                _pwrite(file.fileno(), body[at : at + length], offset)
-                at += length
-            os.fsync(file.fileno())
+    whole = data.startswith(_MAGIC) and xxhash.xxh3_64_digest(body) == digest
+    applied = whole and path.exists() and _apply(path, body)
     journal.unlink()
+    # Before the file is written again: a journal that came back would undo what was written since.
+    sync_directory(path.parent)
+    return applied
+
+
+def _apply(path: Path, body: bytes) -> bool:
+    with path.open("r+b", buffering=0) as file:
+        # A file that was put in this one's place since then is not what the journal is about.
+        if os.pread(file.fileno(), _HEAD, 0) not in (body[:_HEAD], body[_HEAD : 2 * _HEAD]):
+            return False
+        at = 2 * _HEAD
+        while at < len(body):
+            offset, length = _WRITE.unpack_from(body, at)
+            at += _WRITE.size
+            _pwrite(file.fileno(), body[at : at + length], offset)
+            at += length
+        os.fsync(file.fileno())
     return True
 
 
-def _write_journal(journal: Path, writes: list[tuple[int, bytes]]) -> None:
-    body = b"".join(_WRITE.pack(offset, len(data)) + data for offset, data in writes)
+def _write_journal(journal: Path, heads: bytes, writes: list[tuple[int, bytes]]) -> None:
+    body = heads + b"".join(_WRITE.pack(offset, len(data)) + data for offset, data in writes)
     temporary = journal.with_name(journal.name + ".part")
     with temporary.open("wb") as file:
         file.write(_MAGIC + body + xxhash.xxh3_64_digest(body))
@@ -104,6 +118,13 @@ class _Overlay(io.RawIOBase):
         self._base = base
         self._size = os.fstat(base).st_size
         self._at = 0
+
+    def head(self) -> bytes:
+        """The superblock as it is now."""
+        head = bytearray(_HEAD)
+        self.seek(0)
+        self.readinto(head)
+        return bytes(head)
 
     def readable(self) -> bool:
         return True

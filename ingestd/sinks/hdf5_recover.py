@@ -74,6 +74,23 @@ class Held:
         for start in range(0, records.shape[0], _RECORDS_AT_ONCE):
             yield records[start : start + _RECORDS_AT_ONCE]
 
+    def first_torn(self) -> int:
+        """The id of the first file whose records or rows are not in all of its datasets.
+
+        From it on, all were being written when the writer died: none was committed.
+        """
+        ids, due = [np.empty(0, "u8")], [np.empty(0, "u4")]
+        torn = np.iinfo("i8").max
+        for dataset in self.datasets:
+            for records in self.all_records(dataset):
+                ids.append(records["file_id"])
+                due.append(records["datasets"])
+                beyond = records["first_row"] + records["rows"] > self.rows(dataset)
+                torn = min([torn, *map(int, records["file_id"][beyond])])
+        _, index, count = np.unique(np.concatenate(ids), return_index=True, return_counts=True)
+        short = count < np.concatenate(due)[index]
+        return min([torn, *map(int, np.concatenate(ids)[index][short])])
+
     def intact(self, placement: Placement) -> bool:
         """Whether the rows of ``placement`` are there, byte for byte."""
         if placement.dataset not in self.datasets:

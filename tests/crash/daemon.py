@@ -138,7 +138,7 @@ class World:
     def names(self, *below: str) -> list[str]:
         """The names in a directory, sorted; of one that is not there, none."""
         directory = self.root.joinpath(*below)
-        return sorted(os.listdir(directory)) if directory.exists() else []
+        return sorted(p.name for p in directory.iterdir()) if directory.exists() else []
 
     def assert_all_done(self) -> None:
         """Every row of every file once, whole, in order; every file where it belongs."""
@@ -181,9 +181,11 @@ def assert_rows(output: Path, good: dict[str, list[tuple[str, int]]]) -> None:
 def _datasets(file: h5py.File) -> list[str]:
     names: list[str] = []
     file[layout.GROUP].visititems(
-        lambda name, item: names.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
-        if isinstance(item, h5py.Dataset)
-        else None
+        lambda name, item: (
+            names.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
+            if isinstance(item, h5py.Dataset)
+            else None
+        )
     )
     return names
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 STRACE = shutil.which("strace")
@@ -35,6 +35,14 @@ class Write:
 
     path: str
     offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """``data`` written to the end of ``path`` by a call that names no offset."""
+
+    path: str
     data: bytes
 
 
@@ -70,16 +78,20 @@ class Mark:
     text: str
 
 
-Event = Write | Resize | Rename | Gone | Mark
+Event = Write | Append | Resize | Rename | Gone | Mark
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The file after the first ``index`` events of a trace, and the last mark before then."""
+    """The file after the first ``index`` events of a trace, and the last mark before then.
+
+    ``beside``: the other files that were written below its directory, by their paths.
+    """
 
     index: int
     image: bytes
     mark: str | None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +102,10 @@ class Trace:
     before: bytes | None
     events: tuple[Event, ...]
 
-    def states(self) -> Iterator[State]:
+    def states(self, everything: bool = False) -> Iterator[State]:
         """The target after each event that changed it, and at each mark, while it is there.
+
+        ``everything``: and after each event that changed a file beside it.
 
         :raises ValueError: it was written by a call that cannot be replayed (``write``, ...).
         """
@@ -102,10 +116,11 @@ class Trace:
         for index, event in enumerate(self.events, start=1):
             if isinstance(event, Mark):
                 mark = event.text
-            elif not self._apply(event, files):
+            elif not self._apply(event, files) and not everything:
                 continue
             if self.target in files:
-                yield State(index, bytes(files[self.target]), mark)
+                others = {p: bytes(data) for p, data in files.items() if p != self.target}
+                yield State(index, bytes(files[self.target]), mark, others)
 
     def _apply(self, event: Event, files: dict[str, bytearray]) -> bool:
         match event:
@@ -118,6 +133,10 @@ class Trace:
                 image.extend(bytes(max(0, size - len(image))))
                 if not grow:
                     del image[size:]
+            case Append(path, data):
+                if path == self.target:
+                    raise ValueError(f"{path}: a write without an offset cannot be replayed")
+                files.setdefault(path, bytearray()).extend(data)
             case Rename(old, path):
                 if path == self.target and old not in files:
                     raise ValueError(f"{old}, renamed to the target, was not recorded")
@@ -164,7 +183,7 @@ def _calls(lines: Iterator[str]) -> Iterator[tuple[str, str, int, str]]:
     for line in lines:
         process, call = line.split(maxsplit=1)
         if call.rstrip().endswith("<unfinished ...>"):
-            unfinished[process] = call.rstrip().removesuffix("<unfinished ...>")
+            unfinished[process] = call.rstrip().removesuffix("<unfinished ...>").rstrip()
             continue
         if call.startswith("<... "):
             call = unfinished.pop(process) + call.split("resumed>", 1)[1]
@@ -207,6 +226,8 @@ def _change(name: str, path: str, args: str, result: int) -> Event:
             return Resize(path, 0, grow=True)
         case "unlink" | "unlinkat":
             return Gone(path, "deleted")
+        case "write":
+            return Append(path, _data(args)[:result])
     return Gone(path, name)
 
 

@@ -49,7 +49,9 @@ class Followed:
         end = layout.committed_rows(self.seen[-1]) if len(self.seen) else 0
         for record in new:
             if record["first_row"] != end:
-                self.wrong.append(f"{self.name}: a record begins at {record['first_row']}, not {end}")
+                self.wrong.append(
+                    f"{self.name}: a record begins at {record['first_row']}, not {end}"
+                )
             end = layout.committed_rows(record)
         for record in (*new, *old):
             self._check(record)

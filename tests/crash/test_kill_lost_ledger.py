@@ -10,11 +10,14 @@ from pathlib import Path
 import h5py
 import pytest
 from daemon import World
-from helpers import run
+from helpers import INGESTD, Daemon, run
 
 from ingestd import layout
 
 LEDGER = "ingestd.ledger:Ledger"
+
+FULL_DISK = ("sh", "-c", 'ulimit -f 4000 && exec "$@"', "sh", *INGESTD)
+"""Files beyond some 2 MB cannot grow, which stands in for a full disk."""
 
 
 @pytest.fixture
@@ -35,7 +38,8 @@ def lose_ledger(world: World) -> None:
     "step",
     [
         f"{LEDGER}.adopt:after:1",
-        f"{LEDGER}.adopt:before:2",
+        "ingestd.ledger:_insert:before:2",
+        "ingestd.ledger:_insert:after:3",
         "ingestd.pipeline.recover:_adopt:after:1",
         "ingestd.pipeline.recover:_reconcile:before:1",
     ],
@@ -153,3 +157,42 @@ def test_ledger_gone_bad_is_named_with_what_to_do(world: World) -> None:
     refused = run("run", "--once", "-c", "x.yaml", cwd=world.root, code=1)
 
     assert "rebuilt from the outputs" in refused.stderr
+
+
+def test_killed_while_it_waits_for_a_full_disk_loses_and_doubles_no_row(world: World) -> None:
+    world.drop_some()
+    world.drop_lone(100_000)
+    world.drop_pair(100_000)
+
+    for waits in (1, 2, 3):
+        with Daemon(world.root, command=FULL_DISK) as daemon:
+            daemon.until(
+                lambda waits=waits: daemon.log.read_text().count("nothing is lost") == waits,
+                "it waits for room",
+            )
+            daemon.kill()
+        world.drop_lone()
+    world.run_once()
+
+    world.assert_all_done()
+
+
+def test_output_deleted_under_the_running_daemon_is_said_and_no_file_is_let_go(
+    world: World,
+) -> None:
+    away = world.root / "away.h5"
+    with Daemon(world.root) as daemon:
+        world.drop_lone()
+        daemon.until(lambda: not world.names("drop", "lone"), "nothing waits")
+        world.output.rename(away)
+        world.drop_lone()
+        world.drop_pair()
+        code = daemon.process.wait(30)
+    waiting = world.names("drop", "lone") + world.names("drop", "pairs")
+    away.rename(world.output)
+    world.run_once()
+
+    assert code == 1
+    assert "removed or replaced" in daemon.log.read_text() or "is gone" in daemon.log.read_text()
+    assert len(waiting) >= 1
+    world.assert_all_done()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from daemon import World
-from helpers import ENVIRONMENT, Daemon, until
+from helpers import ENVIRONMENT, Daemon
 
 from ingestd import locks
 
@@ -98,9 +98,9 @@ def drop_at_random(world: World, chance: random.Random, with_late: bool) -> None
             case 2:
                 world.drop_again(chance.choice(["lone", "other", "squeezed"]))
             case 3:
-                world.drop_pair(rows=chance.randrange(20_000, 40_000))
+                world.drop_pair(rows=chance.randrange(9_000, 24_000))
             case 4:
-                world.drop_lone(chance.randrange(20_000, 30_000), chance.choice(["lone", "other"]))
+                world.drop_lone(chance.randrange(17_000, 24_000), chance.choice(["lone", "other"]))
             case n if n < 12:
                 world.drop_pair(rows=chance.choice([1, 2, 7, 100, 1000]))
             case _:

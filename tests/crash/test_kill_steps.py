@@ -1,4 +1,4 @@
-"""Killed at any step of the commit sequence, or of recovery, the daemon loses and doubles nothing."""
+"""Killed at any step of the commit, or of recovery, the daemon loses and doubles nothing."""
 
 from __future__ import annotations
 

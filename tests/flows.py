@@ -1,0 +1,66 @@
+"""What tests of the flow share: a config in a directory, and one pass of the flow inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ingestd.config import Config, Source
+from ingestd.ledger import Ledger
+from ingestd.model import DropFile, Fingerprint
+from ingestd.pipeline.flow import Flow
+from ingestd.pipeline.write import Progress
+from ingestd.sinks.hdf5 import Hdf5Sink
+
+
+def make_config(root: Path, *, more: Mapping[str, Any] | None = None, **source: Any) -> Config:
+    """One source ``s``: ``root/drop`` to ``root/out.h5``; ``more`` are keys beside it."""
+    settings = {
+        "drop": str(root / "drop"),
+        "output": str(root / "out.h5"),
+        "after": {"move": str(root / "done")},
+        "quarantine": str(root / "failed"),
+        **source,
+    }
+    (root / "drop").mkdir(parents=True, exist_ok=True)
+    return Config.model_validate(
+        {"state": str(root / "state"), **(more or {}), "sources": {"s": settings}}
+    )
+
+
+def make_source(root: Path, **source: Any) -> Source:
+    """The one source of ``make_config``."""
+    return make_config(root, **source).sources["s"]
+
+
+def drop_file(source: Source, name: str) -> DropFile:
+    """The file ``name`` of ``source`` as it lies there now."""
+    return DropFile(source.name, name, Fingerprint.of((source.drop / name).lstat()))
+
+
+def take_all(config: Config) -> Progress:
+    """One pass of the flow: everything that lies in the drop directories is taken."""
+    config.state.mkdir(parents=True, exist_ok=True)
+    ledger_path = config.state / "ledger.sqlite"
+    Ledger(ledger_path).close()
+    progress = Progress()
+    outputs = {source.output for source in config.sources.values()}
+    sinks = {output: Hdf5Sink(output) for output in outputs}
+    flow = Flow(config, sinks, ledger_path, progress, once=True)
+    flow.start()
+    try:
+        flow.end()
+    finally:
+        for sink in sinks.values():
+            sink.close()
+    return progress
+
+
+def rows_of(output: Path, dataset: str = "/data") -> np.ndarray:
+    """All rows, read as any reader would."""
+    with h5py.File(output, "r") as file:
+        return file[dataset][:]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
+from ingestd.layout import NAME_BYTES
 from ingestd.lifecycle import State, check
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 
@@ -150,6 +151,17 @@ class Ledger:
         return os.fsdecode(row[0]) if row else None
 
     @_asking
+    def adopted(self, file: DropFile, digest: str) -> str | None:
+        """``file`` itself, if its rows were taken over from an output's own records."""
+        name = os.fsencode(file.name)[-NAME_BYTES:]
+        row = self._db.execute(
+            "SELECT 1 FROM files WHERE source = ? AND digest = ? AND name = ? AND mtime_ns = ?"
+            " AND inode = -1 LIMIT 1",
+            (file.source, digest, name, file.fingerprint.mtime_ns),
+        ).fetchone()
+        return file.name if row else None
+
+    @_asking
     def last_id(self) -> int:
         """The highest id given so far; 0: none."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()[0])
@@ -227,8 +239,8 @@ class Ledger:
     # What people ask
 
     @_asking
-    def summary(self, source: str, recent_seconds: float) -> Summary:
-        """How ``source`` has done so far, and in the last ``recent_seconds``."""
+    def summary(self, source: str, output: str, recent_seconds: float) -> Summary:
+        """How ``source`` has done with ``output`` so far, and in the last ``recent_seconds``."""
         since = time.time_ns() - int(recent_seconds * 1e9)
         totals = dict(
             self._db.execute(
@@ -238,8 +250,8 @@ class Ledger:
         rows, recent = self._db.execute(
             "SELECT coalesce(sum(p.rows), 0), coalesce(sum(p.rows) FILTER (WHERE f.at_ns > ?), 0)"
             " FROM files f JOIN placements p ON p.file_id = f.id"
-            " WHERE f.source = ? AND f.state = 'committed'",
-            (since, source),
+            " WHERE f.source = ? AND f.state = 'committed' AND p.output = ?",
+            (since, source, output),
         ).fetchone()
         newest = self._db.execute(
             "SELECT name FROM files WHERE source = ? AND state = 'committed'"

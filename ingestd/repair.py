@@ -26,7 +26,7 @@ __all__ = ["CannotRepair", "Change", "Diagnosis", "Repair", "inspect", "opens", 
 OPEN_SECONDS = 60.0
 """How long a file may take to be looked through before it counts as one that does not open."""
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _LOOK_THROUGH = """
 import sys, h5py
 

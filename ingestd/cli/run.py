@@ -49,7 +49,7 @@ def _say_what_is_watched(config: Config, name: str) -> None:
     for source in config.sources.values():
         for dataset in source.datasets:
             click.echo(f"  drop files into {source.drop}/  ->  {source.output}:{dataset}", err=True)
-        click.echo(f"  look at it:  ingestd tail {source.output}", err=True)
+        click.echo(f"  look at it:  ingestd tail {source.output} --from start", err=True)
         click.echo(
             f"  in Python:   h5py.File('{source.output}', 'r', swmr=True)"
             f"['{next(iter(source.datasets))}']",

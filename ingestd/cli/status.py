@@ -110,7 +110,7 @@ def collect(config: Config) -> list[SourceStatus]:
 
 
 def _of(source: Source, ledger: Ledger | None) -> SourceStatus:
-    summary = ledger.summary(source.name, RATE_SECONDS) if ledger else Summary()
+    summary = ledger.summary(source.name, str(source.output), RATE_SECONDS) if ledger else Summary()
     waiting, oldest, problem = 0, None, None
     try:
         for age in _waiting_ages(source, ledger):

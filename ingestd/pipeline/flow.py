@@ -6,11 +6,14 @@ committed is still in the drop directories, and recovery puts the outputs right.
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Mapping
 from pathlib import Path
 
 from ingestd.config import Config
+from ingestd.errors import BusyWorld
+from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, NotYet
@@ -24,6 +27,11 @@ from ingestd.sinks import Sink
 
 FILES_MAX = 2048
 """Files that are being decoded, or decoded and not written, at a time."""
+
+_STUCK = (
+    "files are done with, but cannot leave their drop directory: see the log for why. Mend that, "
+    "then run again"
+)
 
 
 class Flow:
@@ -101,7 +109,9 @@ class Flow:
                     self._files[ticket] = file
                     self._tasks.put((ticket, file))
                     ticket += 1
-                if self._once and self._watch.nothing_left():
+                if self._once and self._watch.nothing_left(len(self._stuck)):
+                    if self._stuck:
+                        raise BusyWorld(f"{len(self._stuck)} {_STUCK}")
                     self._supervisor.stop()
                     return
                 self._watch.bell.wait(self._watch.due_in())
@@ -158,6 +168,7 @@ class Flow:
         return file
 
     def again(self, file: DropFile, why: NotYet) -> None:
+        event(logging.DEBUG, f"not yet: {why.why}", source=file.source, file=file)
         self._watch.again(file, why)
 
     def finished(self, file: DropFile, *, released: bool) -> None:
@@ -165,3 +176,4 @@ class Flow:
             self._watch.finished(file)
         else:
             self._stuck.add(file)
+            self._watch.bell.ring()

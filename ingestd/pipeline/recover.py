@@ -92,7 +92,7 @@ def _refuse_lost(path: Path, ledger: Ledger) -> None:
         rows = ", ".join(f"{rows} rows of {dataset}" for dataset, (rows, _) in ends.items())
         raise BrokenInvariant(
             f"{path}: the output is gone, but the ledger says that it holds {rows}. Put it back "
-            f"(or mount its disk). To begin it anew, move {ledger.path} away: the ledger is "
+            f"(or mount its disk). To begin it anew, move {ledger.path}* away: the ledger is "
             "rebuilt from the outputs that are left"
         )
     ledger.withdraw([e.file_id for e in ledger.pending(str(path))])

@@ -122,8 +122,8 @@ class SourceWatch:
             self.out.discard(file.name)
 
     def nothing_left(self) -> bool:
-        """Whether the last look left no file, but such as time alone would not settle."""
-        return not (self.waiting or self.out or any(h.soon for h in self._held.values()))
+        """Whether the last look left no file, but those out, and such as time would not settle."""
+        return not (self.waiting or any(h.soon for h in self._held.values()))
 
     def due_in(self) -> float:
         """Seconds until the directory wants to be read: not while enough of its files wait."""
@@ -288,9 +288,10 @@ class Watch:
         """Seconds until some directory wants to be read."""
         return min(watch.due_in() for watch in self.sources.values())
 
-    def nothing_left(self) -> bool:
-        """Whether the last look left no file that time alone would settle."""
-        return all(watch.nothing_left() for watch in self.sources.values())
+    def nothing_left(self, stuck: int = 0) -> bool:
+        """Whether the last look left no file that time alone would settle, but ``stuck`` ones."""
+        out = sum(len(watch.out) for watch in self.sources.values())
+        return out <= stuck and all(watch.nothing_left() for watch in self.sources.values())
 
     def close(self) -> None:
         """Stop watching."""

@@ -182,8 +182,10 @@ class Writer:
         source = self._config.sources[file.source]
         opened = _Open(file, source, message.digest, self._outputs[source.output])
         twin = self._twin(source, message.digest)
-        if twin and source.duplicates == "skip":
-            opened.twin = twin
+        # Whatever duplicates are to become: a file that a lost ledger let in again is none.
+        itself = self._ledger.adopted(file, message.digest)
+        if itself or (twin and source.duplicates == "skip"):
+            opened.twin = itself or twin
             return opened
         try:
             if twin:

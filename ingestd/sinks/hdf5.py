@@ -55,6 +55,7 @@ class Hdf5Sink:
         if not missing:
             return
         with _world(self.path):
+            self._check_is_ours()
             self.close()
             refused = None
             try:
@@ -82,6 +83,7 @@ class Hdf5Sink:
 
     def cut(self, ends: Mapping[str, int]) -> None:
         with _world(self.path):
+            self._check_is_ours()
             self.close()
             with edit(self.path) as file:
                 for dataset, rows in ends.items():
@@ -166,7 +168,8 @@ class Hdf5Sink:
         return found
 
     def _check_is_ours(self) -> None:
-        assert self._file is not None
+        if self._file is None:
+            return
         ours = os.fstat(self._file.get_vfd_handle())
         try:
             there = self.path.stat()

@@ -35,11 +35,12 @@ def edit(path: Path) -> Iterator[h5py.File]:
     """
     with path.open("rb") as base:
         overlay = _Overlay(base.fileno())
-        heads = overlay.head()
+        before = overlay.head()
         with h5py.File(overlay, "r+", libver=LIBVER) as file:
             yield file
-        heads += overlay.head()
-    _write_journal(journal_path(path), heads, overlay.writes)
+        after = overlay.head()
+    writes = [(offset, _final(offset, data, after)) for offset, data in overlay.writes]
+    _write_journal(journal_path(path), before + after, writes)
     replay(path)
 
 
@@ -66,6 +67,12 @@ def replay(path: Path) -> bool:
     # Before the file is written again: a journal that came back would undo what was written since.
     sync_directory(path.parent)
     return applied
+
+
+def _final(offset: int, data: bytes, head: bytes) -> bytes:
+    """``data`` with the superblock in it as it will be: it changes in one step, so that a half
+    applied journal still knows its file."""
+    return (head[offset:] + data[max(0, _HEAD - offset) :])[: len(data)]
 
 
 def _apply(path: Path, body: bytes) -> bool:

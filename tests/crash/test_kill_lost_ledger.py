@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from daemon import World
+from daemon import CONFIG, World
 from helpers import INGESTD, Daemon, run
 
 from ingestd import layout
@@ -69,6 +69,24 @@ def test_ledger_lost_after_a_crash_loses_and_doubles_no_row(step: str, world: Wo
     world.run_killed(step)
     lose_ledger(world)
 
+    world.run_once()
+
+    world.assert_all_done()
+
+
+@pytest.mark.parametrize("duplicates", ["append", "quarantine"])
+def test_ledger_lost_where_files_may_repeat_takes_no_file_twice(
+    duplicates: str, tmp_path: Path
+) -> None:
+    output = "output: data/out.h5"
+    config = CONFIG.replace(output, f"duplicates: {duplicates}\n    {output}")
+    world = World(tmp_path, config)
+    world.drop_lone()
+    world.drop_pair()
+    world.run_killed(f"{LEDGER}.commit:after:1")
+    lose_ledger(world)
+
+    world.drop_lone()
     world.run_once()
 
     world.assert_all_done()

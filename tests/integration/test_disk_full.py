@@ -1,11 +1,10 @@
-"""A full disk is waited out: said once, gone on from by itself, and nothing lost, twice or wrong."""
+"""A full disk is waited out: said once, gone on from, and nothing is lost, twice or wrong."""
 
 from __future__ import annotations
 
 import resource
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +24,10 @@ FILE_BYTES = ROWS * 16
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
-class Attached(threading.Thread):
+class Attached:
     """A reader that never lets go of its first handle, and checks each row that is committed."""
 
     def __init__(self, output: Path) -> None:
-        super().__init__(daemon=True)
         self.process = subprocess.Popen(
             [sys.executable, "-c", READER, output],
             env=ENVIRONMENT,
@@ -39,6 +37,13 @@ class Attached(threading.Thread):
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "attached\n"
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
     def saw(self) -> str:
         """End it; how many rows it saw, and whatever was wrong."""

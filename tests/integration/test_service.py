@@ -22,10 +22,10 @@ OTHER_STATE = "state: other\nsources: {b: {drop: drop/b, output: data.h5}}\n"
 def test_a_signal_under_load_stops_it_within_5_seconds_and_nothing_is_lost(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    for n in range(600):
-        put(tmp_path / f"drop/a/{n}.npy", n, 4000)
+    for n in range(1500):
+        put(tmp_path / f"drop/a/{n}.npy", n, 2000)
 
-    with Station(tmp_path, SIMPLE) as station:
+    with Station(tmp_path, SIMPLE + "commit: {every: 10ms}") as station:
         station.until(lambda: len(names(tmp_path / "done/a")) > 20, "it is at work")
         station.process.send_signal(number)
         code = station.ended(seconds=5)
@@ -35,8 +35,8 @@ def test_a_signal_under_load_stops_it_within_5_seconds_and_nothing_is_lost(
 
     assert code == 0
     assert left, "it was through before it was stopped"
-    assert len(stopped_with) + len(left) == 600
-    assert sorted(taken(tmp_path / "data.h5")) == list(range(600))
+    assert len(stopped_with) + len(left) == 1500
+    assert sorted(taken(tmp_path / "data.h5")) == list(range(1500))
     assert station.lines("Traceback") == []
 
 

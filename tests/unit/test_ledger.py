@@ -211,9 +211,9 @@ def test_the_summary_counts_files_and_rows_of_one_source(ledger) -> None:
     ledger.intend([entry(3, {"/a": (6, 60)})])
     ledger.settle([Settled(4, a_file("t.npy"), State.SKIPPED, "twin")])
 
-    assert ledger.summary("s", 60) == Summary(2, 8, 8, "2.npy", 1)
-    assert ledger.summary("s", -60).recent_rows == 0
-    assert ledger.summary("none", 60) == Summary()
+    assert ledger.summary("s", OUT, 60) == Summary(2, 8, 8, "2.npy", 1)
+    assert ledger.summary("s", OUT, -60).recent_rows == 0
+    assert ledger.summary("none", OUT, 60) == Summary()
 
 
 def test_a_full_disk_is_a_busy_world_and_changes_nothing(ledger) -> None:

@@ -314,9 +314,7 @@ def test_links_to_directories_are_not_followed(tmp_path, clock) -> None:
     assert names(a_watch(source)) == []
 
 
-def test_a_directory_below_that_cannot_be_read_harms_no_other(
-    tmp_path, clock, monkeypatch
-) -> None:
+def test_a_directory_below_that_cannot_be_read_harms_no_other(tmp_path, clock, monkeypatch) -> None:
     source = make_source(tmp_path, recursive=True, order="name")
     touch(source, "a.npy", "locked/b.npy", "open/c.npy")
     scandir = os.scandir

@@ -44,7 +44,7 @@ def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> H
     if not path.exists():
         _refuse_lost(path, ledger)
         return Hdf5Sink(path)
-    _make_sound(path, state)
+    _make_sound(path, state, said)
     with Held(path) as held:
         if not held.ours:
             raise BrokenInvariant(
@@ -98,12 +98,13 @@ def _refuse_lost(path: Path, ledger: Ledger) -> None:
     ledger.withdraw([e.file_id for e in ledger.pending(str(path))])
 
 
-def _make_sound(path: Path, state: Path) -> None:
+def _make_sound(path: Path, state: Path, said: bool) -> None:
     """A crashed writer's file may crash HDF5: it is mended, and first opened by another process."""
     try:
         if inspect(path).healthy:
             return
-        event(WARNING, "the last writer did not close the output: repairing it", output=path)
+        level = DEBUG if said else WARNING
+        event(level, "the last writer did not close the output: repairing it", output=path)
         repairs = state / "repairs"
         repairs.mkdir(parents=True, exist_ok=True)
         problem = repair(path, backup=repairs / f"{path.name}.json").opens

@@ -197,7 +197,7 @@ class SourceWatch:
         soonest = min((h.until for h in self._held.values()), default=self._due)
         self._due = min(self._due, max(soonest, started + pause))
 
-    def _settled(self, now: float, tick_ns: int) -> Iterator[tuple[object, object, DropFile]]:
+    def _settled(self, now: float, tick_ns: int) -> Iterator[tuple[object, object, str, DropFile]]:
         for path, name in walk(self.source.drop, self.source.recursive, "", self._say_closed):
             captures = self._matcher.match(name)
             if captures is None or name in self.out:
@@ -222,7 +222,7 @@ class SourceWatch:
                     self._held[name] = _Hold(fingerprint, now + wait, soon=True)
                 continue
             file = DropFile(self.source.name, name, fingerprint)
-            yield _order(self.source, stat, name, captures), natural(name), file
+            yield _order(self.source, stat, name, captures), natural(name), name, file
 
     def _say_closed(self, name: str, error: OSError) -> None:
         if name not in self._closed:

@@ -411,7 +411,7 @@ def test_a_dataset_takes_the_member_of_its_name_or_the_only_one(
     ("dataset", "members"), [({}, ["a", "b"]), ({"member": "x"}, ["frames"]), ({}, [])]
 )
 def test_a_member_that_is_missing_or_doubtful_is_refused(tmp_path, dataset, members) -> None:
-    with pytest.raises(BadFile, match="a member '.*' for /entry/frames"):
+    with pytest.raises(BadFile, match=r"a member '.*' for /entry/frames"):
         a_plan(dataset, {name: info("f8", 3) for name in members}, tmp_path)
 
 

@@ -20,7 +20,7 @@ def waiting(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]
     def run() -> None:
         try:
             result.append(work())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the test
             result.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -59,8 +59,12 @@ def test_closed_is_an_ordinary_end() -> None:
 def test_it_is_alive_until_the_last_thread_ends() -> None:
     release = threading.Event()
     supervisor = Supervisor(release.set)
+
+    def wait() -> None:
+        release.wait(10)
+
     supervisor.start("short", lambda: None)
-    supervisor.start("long", lambda: None if release.wait(10) else None)
+    supervisor.start("long", wait)
 
     assert supervisor.alive()
     supervisor.stop()

@@ -101,9 +101,18 @@ def test_files_of_one_time_go_by_name_with_its_numbers(tmp_path, clock) -> None:
     assert names(a_watch(source)) == ["r9.npy", "r9b.npy", "r10.npy", "r100.npy"]
 
 
-@given(st.lists(st.text(alphabet="ab019٣_.", max_size=8), max_size=8))
+@given(st.lists(st.text(alphabet="ab019٣²_.", max_size=8), max_size=8, unique=True))
 def test_any_names_have_a_natural_order(found: list[str]) -> None:
-    assert sorted(sorted(found, key=natural), key=natural) == sorted(found, key=natural)
+    keys = sorted(natural(name) for name in found)
+
+    assert keys == sorted(natural(name) for name in reversed(found))
+
+
+def test_names_that_count_alike_at_one_time_go_by_their_letters(tmp_path, clock) -> None:
+    source = make_source(tmp_path, match="f{seq:d}.npy", order="{seq}")
+    touch(source, "f1.npy", "f01.npy", "f001.npy", "f0.npy")
+
+    assert names(a_watch(source)) == ["f0.npy", "f001.npy", "f01.npy", "f1.npy"]
 
 
 def test_natural_names_count() -> None:

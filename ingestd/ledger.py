@@ -20,39 +20,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.layout import NAME_BYTES
+from ingestd.ledger_schema import SCHEMA
 from ingestd.lifecycle import State, check
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    id INTEGER PRIMARY KEY,
-    source TEXT NOT NULL,
-    name BLOB NOT NULL,            -- path below the drop directory, as bytes
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    inode INTEGER NOT NULL,
-    digest TEXT NOT NULL,          -- xxh3-128 of the file's bytes; '' where it was not read
-    state TEXT NOT NULL,
-    released INTEGER NOT NULL,     -- 1: moved, deleted or kept, as the config says
-    reason TEXT,
-    at_ns INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
-CREATE INDEX IF NOT EXISTS files_by_digest ON files (source, digest);
-CREATE INDEX IF NOT EXISTS files_pending ON files (id) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS files_unreleased ON files (id) WHERE released = 0;
-CREATE TABLE IF NOT EXISTS placements (
-    output TEXT NOT NULL,
-    dataset TEXT NOT NULL,
-    file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
-    first_row INTEGER NOT NULL,
-    rows INTEGER NOT NULL,
-    digest TEXT NOT NULL,          -- xxh3-128 of the rows' bytes
-    PRIMARY KEY (output, dataset, file_id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
-PRAGMA user_version = 1;
-"""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -184,15 +154,23 @@ class Ledger:
                 _insert(db, entries, State.COMMITTED, again=True)
 
     def commit(self, file_ids: Iterable[int], durable: bool = True) -> None:
-        """Pending files are committed; when this returns, for ever (``durable``)."""
+        """Pending files are committed; when this returns, for ever (``durable``).
+
+        :raises BrokenInvariant: one is not pending.
+        """
         check(State.PENDING, State.COMMITTED)
-        now = time.time_ns()
+        now, ids = time.time_ns(), list(file_ids)
         with self._transaction(durable=durable) as db:
-            db.executemany(
+            done = db.executemany(
                 "UPDATE files SET state = 'committed', at_ns = ?"
                 " WHERE id = ? AND state = 'pending'",
-                ((now, i) for i in file_ids),
-            )
+                ((now, i) for i in ids),
+            ).rowcount
+            if done != len(ids):
+                raise BrokenInvariant(
+                    f"{self.path}: of {len(ids)} files to commit only {done} were pending: "
+                    "something else changed the ledger. Start again: recovery puts it right"
+                )
 
     def withdraw(self, file_ids: Iterable[int]) -> None:
         """Pending files whose rows were not kept are new again."""

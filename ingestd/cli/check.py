@@ -14,10 +14,11 @@ from ingestd.config import Config, Source, config_name
 from ingestd.errors import BadFile, ConfigError, IngestdError, UsageError
 from ingestd.formats.registry import SUFFIXES
 from ingestd.model import RowType
-from ingestd.pipeline.decode import SLAB_BYTES_MAX, cast, open_as_format, plan_rows
+from ingestd.pipeline.decode import SLAB_BYTES_MAX
+from ingestd.pipeline.plan import cast, open_as_format, plan_rows
 from ingestd.service import load_config
 from ingestd.sinks import DatasetSpec
-from ingestd.sinks.hdf5 import chunk_rows
+from ingestd.sinks.hdf5_create import chunk_rows
 from ingestd.tail import Output
 
 

@@ -17,8 +17,8 @@ from ingestd.ledger import Ledger, Summary
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Fingerprint, shown
 from ingestd.pipeline.archive import REASON
+from ingestd.pipeline.scan import walk
 from ingestd.pipeline.settle import age_seconds
-from ingestd.pipeline.watch import walk
 from ingestd.service import LEDGER
 
 RATE_SECONDS = 60.0

@@ -14,10 +14,13 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Collection, Mapping
+from logging import WARNING
 from pathlib import Path
 
 from ingestd.config import Source
 from ingestd.errors import BadFile
+from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint, shown
 
@@ -60,6 +63,32 @@ def quarantine(source: Source, file: DropFile, reason: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_name(target.name + REASON).write_text(reason + "\n")
     _rename(path, target)
+
+
+def let_go(
+    sources: Mapping[str, Source],
+    done: list[tuple[int, DropFile, str]],
+    stuck: Collection[DropFile] = (),
+) -> set[int]:
+    """Archive files, or quarantine those with a reason; gives the ids of those that could be.
+
+    What cannot be moved now stays unreleased in the ledger and is tried again; of ``stuck`` that
+    was said before.
+    """
+    released = set()
+    for file_id, file, reason in done:
+        source = sources[file.source]
+        try:
+            if reason:
+                quarantine(source, file, reason)
+            else:
+                release(source, file)
+            released.add(file_id)
+        except OSError as error:
+            if file not in stuck:
+                why = f"cannot be moved, will try again: {error.strerror}"
+                event(WARNING, why, source=file.source, file=file)
+    return released
 
 
 def reason_json(file: DropFile, error: BadFile) -> str:

@@ -14,12 +14,10 @@ from typing import BinaryIO
 
 import numpy as np
 import xxhash
-from numpy.lib.recfunctions import repack_fields
 
-from ingestd.config import Dataset, Source, refuse_dtype
+from ingestd.config import Source
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, OpenFile
-from ingestd.formats.registry import choose
+from ingestd.formats import OpenFile
 from ingestd.journal import log
 from ingestd.model import (
     Block,
@@ -33,6 +31,7 @@ from ingestd.model import (
     Opened,
     RowType,
 )
+from ingestd.pipeline.plan import cast, open_as_format, plan_rows
 from ingestd.pipeline.reorder import Closed, Reorder
 from ingestd.pipeline.settle import GRACE_SECONDS, age_seconds, open_wait_seconds
 
@@ -128,8 +127,11 @@ class Decoder:
         file.seek(0)
         opened = open_as_format(source, drop_file.name, file)
         plan = plan_rows(source, opened.members)
-        for member, row_type in plan.values():
+        for dataset, (member, row_type) in plan.items():
+            read = opened.members[member].dtype
             self._refuse_row(member, row_type)
+            if not source.datasets[dataset].stack:
+                self._refuse_row(member, RowType(read, row_type.row_shape))
         yield Opened(digest, {dataset: row_type for dataset, (_, row_type) in plan.items()})
         digests = {}
         for dataset, (member, row_type) in plan.items():
@@ -175,115 +177,6 @@ class Decoder:
             finally:
                 self._reorder.release(ticket, slab_bytes - used)
             yield rows
-
-
-def open_as_format(source: Source, name: str, file: BinaryIO) -> OpenFile:
-    """Open ``file`` with the format that the source names, or that its name and content tell.
-
-    :raises BadFile: no format takes it.
-    """
-    head = file.read(512)
-    file.seek(0)
-    form = choose(name, head, source.format)
-    return form.open(file, form.Options(**source.options))
-
-
-def plan_rows(source: Source, members: Mapping[str, ArrayInfo]) -> dict[str, tuple[str, RowType]]:
-    """For each dataset of the source: the member that feeds it, and the rows it will give.
-
-    :raises BadFile: a member is missing, or not what the config declares.
-    """
-    plan = {}
-    for path, dataset in source.datasets.items():
-        member = _member(path, dataset, members)
-        plan[path] = (member, _row_type(dataset, member, members[member]))
-    return plan
-
-
-def _member(path: str, dataset: Dataset, members: Mapping[str, ArrayInfo]) -> str:
-    leaf = path.rsplit("/", 1)[-1]
-    wanted = [dataset.member] if dataset.member else [leaf, "data"]
-    for name in wanted:
-        if name in members:
-            return name
-    if not dataset.member and len(members) == 1:
-        return next(iter(members))
-    raise BadFile(
-        f"a member '{wanted[0]}' for {path}",
-        f"members {', '.join(repr(m) for m in list(members)[:20]) or '(none)'}",
-        f"Set 'member' of {path} to one of them",
-    )
-
-
-def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
-    try:
-        refuse_dtype(info.dtype)
-    except ValueError as error:
-        raise BadFile(
-            "values that a growing HDF5 dataset can hold", f"'{member}': {error}", "Save it so"
-        ) from None
-    # Packed: the bytes between padded fields are nobody's, and would spoil the digest.
-    dtype = repack_fields(dataset.numpy_dtype or info.dtype, recurse=True)
-    if not np.can_cast(info.dtype, dtype, "same_kind") and info.shape[0:1] != (None,):
-        raise BadFile(
-            f"{dtype} (the config's dtype)",
-            f"'{member}' is {info.dtype}, which does not convert to it",
-            f"Set 'dtype: {info.dtype}', or leave 'dtype' out",
-        )
-    if dataset.stack:
-        shape = info.shape
-    elif info.shape:
-        shape = info.shape[1:]
-    else:
-        raise BadFile(
-            "an array with rows along axis 0",
-            f"'{member}' is a single value",
-            "Set 'stack: true' to make each file one row",
-        )
-    if None in shape:
-        raise BadFile(
-            "an array whose size is known beforehand ('stack: true')",
-            f"'{member}' is text, its rows are not known before it is read",
-            "Leave 'stack' out",
-        )
-    row_shape = tuple(int(n) for n in shape if n is not None)
-    if 0 in row_shape:
-        raise BadFile(
-            "rows that hold something",
-            f"'{member}' has rows of shape {row_shape}",
-            "Leave such files out",
-        )
-    if dataset.row_shape is not None and row_shape != dataset.row_shape:
-        raise BadFile(
-            f"rows of shape {dataset.row_shape} (the config's row_shape)",
-            f"'{member}' has rows of shape {row_shape}",
-            f"Set 'row_shape: {list(row_shape)}', or correct the file",
-        )
-    return RowType(dtype, row_shape)
-
-
-def cast(slab: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """``slab`` as ``dtype``; integers that do not fit are refused, floats are rounded.
-
-    :raises BadFile: a value does not fit.
-    """
-    if slab.dtype == dtype:
-        return slab
-    with np.errstate(all="ignore"):
-        rows = slab.astype(dtype)
-    if slab.dtype.kind in "iu" and dtype.kind in "iu" and not np.array_equal(rows, slab):
-        raise BadFile(
-            f"integers that fit {dtype}",
-            f"values from {slab.min()} to {slab.max()}",
-            f"Set 'dtype: {slab.dtype}'",
-        )
-    if dtype.kind == "S" and not np.array_equal(rows, slab.astype("S")):
-        raise BadFile(
-            f"text of {dtype.itemsize} bytes or less (the config's dtype)",
-            f"longer text, of dtype {slab.astype('S').dtype.str[1:]}",
-            "Set a wider 'dtype'",
-        )
-    return rows
 
 
 def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> Iterator[np.ndarray]:

@@ -22,7 +22,8 @@ from ingestd.layout import records_path
 from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
-from ingestd.pipeline.write import append_records, let_go
+from ingestd.pipeline.archive import let_go
+from ingestd.pipeline.write import append_records
 from ingestd.repair import CannotRepair, inspect, repair
 from ingestd.sinks.hdf5 import Hdf5Sink
 from ingestd.sinks.hdf5_edit import replay
@@ -73,12 +74,13 @@ def settle(
 ) -> set[DropFile]:
     """Let go of the files that a crash, or a busy world, kept from leaving their directory.
 
-    Gives those that still cannot leave; of ``stuck`` that was said before.
+    Gives those that still cannot leave. With ``stuck``, only these are tried, and not said again:
+    the others are the writer's.
     """
     done = [
         (file_id, file, reason if state is State.QUARANTINED else "")
         for file_id, file, state, reason in ledger.unreleased()
-        if file.source in sources
+        if file.source in sources and (not stuck or file in stuck)
     ]
     released = let_go(sources, done, stuck)
     if released:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ingestd.config import Config, Dataset, Source, fill_value
+from ingestd.config import Config, Source
 from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.journal import event
 from ingestd.layout import NAME_BYTES, RECORD, records_path
@@ -34,11 +34,11 @@ from ingestd.model import (
     Opened,
     Placement,
     RowRange,
-    RowType,
 )
 from ingestd.pipeline import archive
+from ingestd.pipeline.plan import check_types, dataset_spec
 from ingestd.pipeline.reorder import Reorder
-from ingestd.sinks import DatasetSpec, Sink
+from ingestd.sinks import Sink
 
 PUBLISH_SECONDS = 0.05
 """Under load, rows become visible at least this often."""
@@ -194,11 +194,13 @@ class Writer:
                     f"the same content as {twin}",
                     "Set 'duplicates: append' if files may repeat",
                 )
-            _check_types(source, opened.sink.types, message.types)
-            specs = {path: _spec(source.datasets[path], t) for path, t in message.types.items()}
+            check_types(source, opened.sink.types, message.types)
+            specs = {
+                path: dataset_spec(source.datasets[path], t) for path, t in message.types.items()
+            }
             opened.sink.ensure(specs, source.attrs)
             # What HDF5 makes of a dtype may differ from it: without its titles, say.
-            _check_types(source, opened.sink.types, message.types)
+            check_types(source, opened.sink.types, message.types)
         except BadFile as error:
             opened.bad = error
             return opened
@@ -322,7 +324,7 @@ class Writer:
         return Settled(self._new_id(), opened.file, State.SKIPPED, why, opened.digest)
 
     def _release(self, done: list[tuple[int, DropFile, str]]) -> None:
-        released = let_go(self._config.sources, done)
+        released = archive.let_go(self._config.sources, done)
         if released:
             self._ledger.release(released)
         for file_id, file, _ in done:
@@ -343,32 +345,6 @@ class Writer:
                 rows=rows,
                 last=files[-1].file,
             )
-
-
-def let_go(
-    sources: Mapping[str, Source],
-    done: list[tuple[int, DropFile, str]],
-    stuck: Collection[DropFile] = (),
-) -> set[int]:
-    """Archive files, or quarantine those with a reason; gives the ids of those that could be.
-
-    What cannot be moved now stays unreleased in the ledger and is tried again; of ``stuck`` that
-    was said before.
-    """
-    released = set()
-    for file_id, file, reason in done:
-        source = sources[file.source]
-        try:
-            if reason:
-                archive.quarantine(source, file, reason)
-            else:
-                archive.release(source, file)
-            released.add(file_id)
-        except OSError as error:
-            if file not in stuck:
-                why = f"cannot be moved, will try again: {error.strerror}"
-                event(WARNING, why, source=file.source, file=file)
-    return released
 
 
 def append_records(
@@ -412,34 +388,3 @@ def _check_rows(outputs: Mapping[Path, Sink], entries: list[Entry]) -> None:
                     f"{entry.output}:{placement.dataset}: rows of {entry.file} do not read back "
                     "as they were written; is the disk sound? The file stays where it is"
                 )
-
-
-def _check_types(
-    source: Source, held: Mapping[str, RowType], wanted: Mapping[str, RowType]
-) -> None:
-    """Refuse rows of another kind than the dataset holds."""
-    for path, row_type in wanted.items():
-        there = held.get(path, row_type)
-        if there != row_type:
-            raise BadFile(
-                f"rows of {there}, as {source.output}:{path} holds",
-                f"rows of {row_type}",
-                f"Set 'dtype: {there.dtype}' to convert them, then: ingestd retry"
-                if there.row_shape == row_type.row_shape
-                else "Send files of another shape to a dataset of their own",
-            )
-
-
-def _spec(dataset: Dataset, row_type: RowType) -> DatasetSpec:
-    try:
-        fill = None if dataset.fill == 0 else fill_value(row_type.dtype, dataset.fill)
-    except ValueError as error:
-        raise BadFile(f"a dtype that can be {dataset.fill!r}", str(error), "Set 'fill'") from None
-    return DatasetSpec(
-        row_type,
-        dataset.chunk_rows,
-        dataset.compression.name,
-        dataset.compression.level,
-        fill,
-        dataset.attrs,
-    )

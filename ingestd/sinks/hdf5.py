@@ -23,9 +23,9 @@ from ingestd import layout
 from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
+from ingestd.sinks.hdf5_create import CHUNK_BYTES, create
 from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
 
-CHUNK_BYTES = 1 << 20
 _READ_BYTES = 4 << 20
 
 _ERRNO = re.compile(r"errno = (\d+)")
@@ -61,7 +61,7 @@ class Hdf5Sink:
             try:
                 if self.path.exists():
                     with edit(self.path) as file:
-                        _create(file, missing, attrs)
+                        create(file, missing, attrs)
                 else:
                     self._make(missing, attrs)
             except (ValueError, TypeError) as error:
@@ -131,7 +131,7 @@ class Hdf5Sink:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.part")
         with h5py.File(temporary, "w", libver=LIBVER) as file:
-            _create(file, specs, attrs)
+            create(file, specs, attrs)
         fd = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -195,7 +195,11 @@ class _LiveDataset:
         self.handle = h5py.Dataset(self._id)
         shape = self._id.shape
         self.type = RowType(self._id.dtype, shape[1:])
-        self.chunk_rows = self._id.get_create_plist().get_chunk()[0]
+        made = self._id.get_create_plist()
+        # Rows wait for a full chunk where it is compressed as a whole, else for about a megabyte.
+        self._full_rows = made.get_chunk()[0]
+        if not made.get_nfilters():
+            self._full_rows = min(self._full_rows, max(1, CHUNK_BYTES // self.type.row_bytes))
         self._written = shape[0]
         self._waiting: list[np.ndarray] = []
         self._waiting_rows = 0
@@ -210,7 +214,7 @@ class _LiveDataset:
         if len(rows):
             self._waiting.append(rows)
             self._waiting_rows += len(rows)
-            if self._waiting_rows >= self.chunk_rows:
+            if self._waiting_rows >= self._full_rows:
                 self.write_out()
         return RowRange(start, start + len(rows))
 
@@ -238,69 +242,6 @@ def rows_digest(dataset: h5py.Dataset, rows: RowRange) -> str:
         read = dataset[start : min(start + step, rows.stop)]
         hasher.update(np.ascontiguousarray(read).reshape(-1).view(np.uint8).data)
     return hasher.hexdigest()
-
-
-def _create(
-    file: h5py.File,
-    specs: Mapping[str, DatasetSpec],
-    attrs: Mapping[str, Mapping[str, Any]],
-) -> None:
-    for name, spec in specs.items():
-        dataset = file.create_dataset(
-            name,
-            shape=(0, *spec.type.row_shape),
-            maxshape=(None, *spec.type.row_shape),
-            chunks=(chunk_rows(spec), *spec.type.row_shape),
-            dtype=spec.type.dtype,
-            fillvalue=spec.fill,
-            track_times=False,
-            **_filter(spec),
-        )
-        for key, value in spec.attrs.items():
-            dataset.attrs[key] = value
-        file.create_dataset(
-            layout.records_path(name),
-            shape=(0,),
-            maxshape=(None,),
-            chunks=(layout.RECORDS_PER_CHUNK,),
-            dtype=layout.RECORD,
-            track_times=False,
-        )
-    for group, values in attrs.items():
-        file.require_group(group).attrs.update(values)
-
-
-def chunk_rows(spec: DatasetSpec) -> int:
-    """Rows in one chunk: as asked for, or whole rows of about 1 MiB."""
-    return spec.chunk_rows or max(1, CHUNK_BYTES // max(1, spec.type.row_bytes))
-
-
-def _filter(spec: DatasetSpec) -> dict[str, object]:
-    if spec.compression == "none":
-        return {}
-    if spec.compression in ("gzip", "lzf"):
-        level = {} if spec.level is None else {"compression_opts": spec.level}
-        return {"compression": spec.compression, "shuffle": True, **level}
-    import hdf5plugin
-
-    match spec.compression:
-        case "lz4":
-            return dict(hdf5plugin.LZ4())
-        case "zstd":
-            return dict(
-                hdf5plugin.Zstd() if spec.level is None else hdf5plugin.Zstd(clevel=spec.level)
-            )
-        case "bitshuffle":
-            return dict(hdf5plugin.Bitshuffle())
-        case "blosc":
-            return dict(
-                hdf5plugin.Blosc() if spec.level is None else hdf5plugin.Blosc(clevel=spec.level)
-            )
-        case "blosc2":
-            return dict(
-                hdf5plugin.Blosc2() if spec.level is None else hdf5plugin.Blosc2(clevel=spec.level)
-            )
-    raise AssertionError(spec.compression)
 
 
 @contextlib.contextmanager

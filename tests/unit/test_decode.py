@@ -29,7 +29,9 @@ from ingestd.model import (
     RowType,
 )
 from ingestd.pipeline import decode as decode_module
-from ingestd.pipeline.decode import Decoder, cast, plan_rows
+from ingestd.pipeline import plan as plan_module
+from ingestd.pipeline.decode import Decoder
+from ingestd.pipeline.plan import cast, plan_rows
 from ingestd.pipeline.reorder import Closed, Reorder
 
 MEMORY = 8 << 20
@@ -346,7 +348,7 @@ def test_a_failure_at_any_point_gives_back_all_that_was_reserved(
     source = make_source(tmp_path, datasets={"/data": {"dtype": "i2"}})
     name = saved(source, np.zeros(3))
     faulty = Faulty(source.drop / name, good, fault)
-    monkeypatch.setattr(decode_module, "choose", lambda *args: faulty)
+    monkeypatch.setattr(plan_module, "choose", lambda *args: faulty)
 
     messages = decoded(source, name)
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ingestd.config import Source
 from ingestd.model import DropFile, NotYet
 from ingestd.pipeline import watch as watch_module
-from ingestd.pipeline.watch import Bell, SourceWatch, Watch, natural, walk
+from ingestd.pipeline.scan import SourceScan, natural, walk
+from ingestd.pipeline.watch import Bell, Watch
 
 
 class Clock:
@@ -46,13 +47,13 @@ def unknown(file: DropFile) -> bool:
     return False
 
 
-def a_watch(source: Source, files_max: int = 100) -> SourceWatch:
-    return SourceWatch(source, Bell(), files_max, 5.0)
+def a_watch(source: Source, files_max: int = 100) -> SourceScan:
+    return SourceScan(source, Bell().ring, files_max, 5.0)
 
 
-def names(watch: SourceWatch, known: Callable[[DropFile], bool] = unknown) -> list[str]:
+def names(watch: SourceScan, known: Callable[[DropFile], bool] = unknown) -> list[str]:
     """A look at the directory, and what waits after it."""
-    watch.scan(None, known)
+    watch.scan(known)
     return [file.name for file in watch.waiting]
 
 
@@ -410,10 +411,15 @@ def test_where_no_events_are_to_be_had_the_directory_is_still_read(
         def schedule(self, *args: object, **kwargs: object) -> object:
             raise OSError(28, "inotify watch limit reached")
 
-    watch = a_watch(source)
-    watch.scan(Full(), unknown)  # type: ignore[arg-type]
+        def __getattr__(self, name: str) -> object:
+            return lambda *args: None
 
-    assert [file.name for file in watch.waiting] == ["a.npy"]
+    monkeypatch.setattr(watch_module, "Observer", Full)
+    watch = Watch({source.name: source}, 5.0, observe=True)
+    watch.look(unknown)
+    watch.close()
+
+    assert [file.name for file in watch.sources[source.name].waiting] == ["a.npy"]
     assert "max_user_watches" in caplog.text
 
 

@@ -1,0 +1,32 @@
+"""The tables of the ledger. A change here needs a new ``user_version``, and a way up to it."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    name BLOB NOT NULL,            -- path below the drop directory, as bytes
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    digest TEXT NOT NULL,          -- xxh3-128 of the file's bytes; '' where it was not read
+    state TEXT NOT NULL,
+    released INTEGER NOT NULL,     -- 1: moved, deleted or kept, as the config says
+    reason TEXT,
+    at_ns INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
+CREATE INDEX IF NOT EXISTS files_by_digest ON files (source, digest);
+CREATE INDEX IF NOT EXISTS files_pending ON files (id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS files_unreleased ON files (id) WHERE released = 0;
+CREATE TABLE IF NOT EXISTS placements (
+    output TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+    first_row INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    digest TEXT NOT NULL,          -- xxh3-128 of the rows' bytes
+    PRIMARY KEY (output, dataset, file_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
+PRAGMA user_version = 1;
+"""

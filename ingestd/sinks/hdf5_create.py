@@ -1,0 +1,81 @@
+"""How a dataset of an output is made: its chunks, its filters, its records beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+
+from ingestd import layout
+from ingestd.sinks import DatasetSpec
+
+CHUNK_BYTES = 1 << 20
+"""About so large a chunk of ``chunk_rows: auto`` is."""
+
+
+def create(
+    file: h5py.File,
+    specs: Mapping[str, DatasetSpec],
+    attrs: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Make the datasets of ``specs`` in ``file``, each with its records; set ``attrs`` of groups.
+
+    :raises ValueError, TypeError: HDF5 cannot hold such a dataset.
+    """
+    for name, spec in specs.items():
+        dataset = file.create_dataset(
+            name,
+            shape=(0, *spec.type.row_shape),
+            maxshape=(None, *spec.type.row_shape),
+            chunks=(chunk_rows(spec), *spec.type.row_shape),
+            dtype=spec.type.dtype,
+            fillvalue=spec.fill,
+            track_times=False,
+            **_filter(spec),
+        )
+        for key, value in spec.attrs.items():
+            dataset.attrs[key] = value
+        file.create_dataset(
+            layout.records_path(name),
+            shape=(0,),
+            maxshape=(None,),
+            chunks=(layout.RECORDS_PER_CHUNK,),
+            dtype=layout.RECORD,
+            track_times=False,
+        )
+    for group, values in attrs.items():
+        file.require_group(group).attrs.update(values)
+
+
+def chunk_rows(spec: DatasetSpec) -> int:
+    """Rows in one chunk: as asked for, or whole rows of about 1 MiB."""
+    return spec.chunk_rows or max(1, CHUNK_BYTES // max(1, spec.type.row_bytes))
+
+
+def _filter(spec: DatasetSpec) -> dict[str, object]:
+    if spec.compression == "none":
+        return {}
+    if spec.compression in ("gzip", "lzf"):
+        level = {} if spec.level is None else {"compression_opts": spec.level}
+        return {"compression": spec.compression, "shuffle": True, **level}
+    import hdf5plugin
+
+    match spec.compression:
+        case "lz4":
+            return dict(hdf5plugin.LZ4())
+        case "zstd":
+            return dict(
+                hdf5plugin.Zstd() if spec.level is None else hdf5plugin.Zstd(clevel=spec.level)
+            )
+        case "bitshuffle":
+            return dict(hdf5plugin.Bitshuffle())
+        case "blosc":
+            return dict(
+                hdf5plugin.Blosc() if spec.level is None else hdf5plugin.Blosc(clevel=spec.level)
+            )
+        case "blosc2":
+            return dict(
+                hdf5plugin.Blosc2() if spec.level is None else hdf5plugin.Blosc2(clevel=spec.level)
+            )
+    raise AssertionError(spec.compression)

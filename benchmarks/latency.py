@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 30.0
 CONFIG = """\
 state: state
 sources:
-  bench: {drop: drop, output: out.h5, after: delete}
+  bench: {drop: drop, output: out.h5, after: {move: done}}
 """
 
 READER = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import struct
 import sys
@@ -61,10 +60,10 @@ class JournalHandler(logging.Handler):
             self.handleError(record)
 
 
-def set_up(verbose: bool = False) -> None:
-    """Send the log to where this process runs: the journal, or stderr."""
+def set_up(to_journal: bool = False, verbose: bool = False) -> None:
+    """Send the log to the journal, or to stderr."""
     handler: logging.Handler
-    if os.environ.get("JOURNAL_STREAM"):
+    if to_journal:
         handler = JournalHandler()
         handler.setFormatter(LineFormatter())
     else:

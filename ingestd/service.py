@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -61,6 +63,7 @@ class Service:
         self._stop = False
         self._reload = False
         self._sinks: dict[Path, Hdf5Sink] = {}
+        self._notify = partial(sd_notify, os.environ.get("NOTIFY_SOCKET"))
         self._locks = contextlib.ExitStack()
         self._locked: set[Path] = set()
         self._tries = 0
@@ -89,7 +92,7 @@ class Service:
                     if self._reload:
                         self._apply_config()
             finally:
-                sd_notify("STOPPING=1")
+                self._notify("STOPPING=1")
                 with contextlib.suppress(BusyWorld):
                     self._abandon()
 
@@ -109,7 +112,7 @@ class Service:
         self.progress.beat = time.monotonic()
         files, healthy = self.progress.files, time.monotonic() + HEALTHY_SECONDS
         flow.start()
-        sd_notify("READY=1\nSTATUS=taking files")
+        self._notify("READY=1\nSTATUS=taking files")
         while flow.running():
             if self.progress.files > files or time.monotonic() > healthy:
                 self._say_going_on()
@@ -168,7 +171,7 @@ class Service:
             self._busy_since = time.monotonic()
             self._tries = 0
             event(logging.WARNING, f"waiting, nothing is lost: {error}")
-        sd_notify(f"STATUS=waiting: {error}")
+        self._notify(f"STATUS=waiting: {error}")
         seconds = RETRY_SECONDS[min(self._tries, len(RETRY_SECONDS) - 1)]
         self._tries += 1
         deadline = time.monotonic() + seconds
@@ -186,7 +189,7 @@ class Service:
 
     def _feed_watchdog(self) -> None:
         if time.monotonic() - self.progress.beat < STUCK_SECONDS:
-            sd_notify("WATCHDOG=1")
+            self._notify("WATCHDOG=1")
 
     # Signals
 

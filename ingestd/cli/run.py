@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ def run(ctx: click.Context, once: bool, verbose: bool) -> None:
     """
     path = config_path(ctx)
     config = load_config(path)
-    journal.set_up(verbose)
+    journal.set_up(_stderr_is_the_journal(), verbose)
     if sys.stderr.isatty():
         _say_what_is_watched(config, config_name(path))
     service = Service(config, once=once)
@@ -41,6 +42,12 @@ def run(ctx: click.Context, once: bool, verbose: bool) -> None:
         )
         if done.quarantined:
             sys.exit(1)
+
+
+def _stderr_is_the_journal() -> bool:
+    """As systemd.exec(5) has it: $JOURNAL_STREAM is inherited also by what writes elsewhere."""
+    stderr = os.fstat(2)
+    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
 
 
 def _say_what_is_watched(config: Config, name: str) -> None:

@@ -28,6 +28,7 @@ from ingestd.repair import CannotRepair, inspect, repair
 from ingestd.sinks.hdf5 import Hdf5Sink
 from ingestd.sinks.hdf5_edit import replay
 from ingestd.sinks.hdf5_recover import Held, remove_leftovers
+from ingestd.sinks.hdf5_rehearse import rehearse
 
 
 def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> Hdf5Sink:
@@ -101,7 +102,7 @@ def _refuse_lost(path: Path, ledger: Ledger) -> None:
 
 
 def _make_sound(path: Path, state: Path, said: bool) -> None:
-    """A crashed writer's file may crash HDF5: it is mended, and first opened by another process."""
+    """A crashed writer's file may crash HDF5: it is mended, then tried by another process."""
     try:
         if inspect(path).healthy:
             return
@@ -109,7 +110,7 @@ def _make_sound(path: Path, state: Path, said: bool) -> None:
         event(level, "the last writer did not close the output: repairing it", output=path)
         repairs = state / "repairs"
         repairs.mkdir(parents=True, exist_ok=True)
-        problem = repair(path, backup=repairs / f"{path.name}.json").opens
+        problem = repair(path, backup=repairs / f"{path.name}.json").opens or rehearse(path)
     except CannotRepair as error:
         raise BrokenInvariant(_broken(path, str(error))) from error
     if problem:

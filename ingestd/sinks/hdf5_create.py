@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import h5py
+import hdf5plugin
 
 from ingestd import layout
 from ingestd.sinks import DatasetSpec
@@ -59,8 +60,6 @@ def _filter(spec: DatasetSpec) -> dict[str, object]:
     if spec.compression in ("gzip", "lzf"):
         level = {} if spec.level is None else {"compression_opts": spec.level}
         return {"compression": spec.compression, "shuffle": True, **level}
-    import hdf5plugin
-
     match spec.compression:
         case "lz4":
             return dict(hdf5plugin.LZ4())

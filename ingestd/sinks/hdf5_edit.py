@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import hdf5plugin  # noqa: F401 - registers the filters that an output may have been made with
 import xxhash
 
 LIBVER = ("v110", "v114")
@@ -33,8 +34,7 @@ def edit(path: Path) -> Iterator[h5py.File]:
 
     Readers that are attached carry on. Only metadata should be written: it is held in memory.
     """
-    with path.open("rb") as base:
-        overlay = _Overlay(base.fileno())
+    with open_overlay(path) as overlay:
         before = overlay.head()
         with h5py.File(overlay, "r+", libver=LIBVER) as file:
             yield file
@@ -42,6 +42,13 @@ def edit(path: Path) -> Iterator[h5py.File]:
     writes = [(offset, _final(offset, data, after)) for offset, data in overlay.writes]
     _write_journal(journal_path(path), before + after, writes)
     replay(path)
+
+
+@contextlib.contextmanager
+def open_overlay(path: Path) -> Iterator[_Overlay]:
+    """The file at ``path`` as one that h5py can open and write, to no effect."""
+    with path.open("rb") as base:
+        yield _Overlay(base.fileno())
 
 
 def journal_path(path: Path) -> Path:

@@ -100,10 +100,13 @@ def build(state: State, copies: Path, at: Path) -> None:
         (at / "state").mkdir()
 
 
-def recovered_and_used(at: Path) -> None:
-    """Recover the output in ``at`` (and be in ``at`` from then on), append to it, look at it."""
+def recovered_and_used(at: Path, readers: bool = True) -> None:
+    """Recover the output in ``at`` (and be in ``at`` from then on), append to it, look at it.
+
+    ``readers``: what one could have read before is still there, too.
+    """
     os.chdir(at)
-    shown = shown_to_readers()
+    shown = shown_to_readers() if readers else {}
     ledger = Ledger(Path("state/ledger.sqlite"))
     committed = ledger.ends(str(OUTPUT))
     sink = recover(OUTPUT, ledger, Path("state"))

@@ -224,3 +224,16 @@ def test_stacked_files_are_a_row_each(write: Callable[..., None], tmp_path: Path
     with h5py.File(tmp_path / "data.h5", "r") as file:
         assert sorted(file["/frames"][:, 0, 0]) == sorted(frames[:, 0, 0])
         assert file["/frames"].shape == frames.shape
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf", "lz4", "zstd", "bitshuffle", "blosc2"])
+def test_a_compressed_output_grows_on_after_a_restart(compression: str, tmp_path: Path) -> None:
+    text = "sources: {a: {drop: drop, output: o.h5, datasets: {/data: {compression: %s}}}}"
+    (tmp_path / "drop").mkdir()
+    put(tmp_path / "drop/0.npy", 0, 3000)
+    once(tmp_path, text % compression)
+
+    put(tmp_path / "drop/1.npy", 1)
+    once(tmp_path)
+
+    assert taken(tmp_path / "o.h5") == [0, 1]

@@ -91,9 +91,7 @@ def _parsed(data: bytes) -> dict[bytes, bytes]:
     return fields
 
 
-def test_without_the_journal_the_log_goes_to_stderr(monkeypatch, capsys) -> None:
-    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-
+def test_without_the_journal_the_log_goes_to_stderr(capsys) -> None:
     journal.set_up()
     journal.event(logging.INFO, "here", rows=1)
     journal.event(logging.DEBUG, "only when verbose")

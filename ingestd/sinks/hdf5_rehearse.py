@@ -1,0 +1,68 @@
+"""Tries on an output what recovery and the next writer will do to it, and changes nothing.
+
+After a loss of power a file may open, and crash HDF5 only when it is written: so this is done in
+a process of its own, on an overlay that is thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ingestd import layout
+from ingestd.sinks.hdf5_edit import LIBVER, open_overlay
+
+BYTES_MAX = 256 << 20
+"""Datasets whose last two chunks are larger than this are not tried: memory is bounded."""
+
+SECONDS = 120.0
+"""How long it may take before the file counts as one that holds HDF5 for ever."""
+
+
+def rehearse(path: Path) -> str | None:
+    """None if the output at ``path``, which is closed, can be written, else why not."""
+    command = [sys.executable, "-m", "ingestd.sinks.hdf5_rehearse", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"HDF5 was not through with it after {SECONDS:g} s"
+    if done.returncode < 0:
+        return f"HDF5 crashed with {signal.Signals(-done.returncode).name} when it was written"
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return None
+
+
+def _grow_and_cut(dataset: h5py.Dataset) -> None:
+    rows, some = dataset.shape[0], 2 * dataset.chunks[0]
+    if some * dataset.dtype.itemsize * math.prod(dataset.shape[1:]) > BYTES_MAX:
+        return
+    last = dataset[max(0, rows - some) :]
+    dataset.resize(rows + 1, axis=0)
+    dataset[rows] = np.zeros(dataset.shape[1:], dataset.dtype)
+    dataset.resize(max(0, rows - len(last) // 2), axis=0)
+    dataset.resize(rows, axis=0)
+    dataset[rows - len(last) :] = last
+
+
+def main() -> None:
+    """Grow and cut every dataset of the file named on the command line, on an overlay."""
+    with open_overlay(Path(sys.argv[1])) as overlay, h5py.File(overlay, "r+", libver=LIBVER) as f:
+        records: list[str] = []
+        f[layout.GROUP].visititems(
+            lambda name, item: records.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        for name in records:
+            path = f"{layout.GROUP}/{name}"
+            _grow_and_cut(f[path])
+            _grow_and_cut(f[layout.dataset_path(path)])
+
+
+if __name__ == "__main__":
+    main()

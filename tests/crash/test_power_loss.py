@@ -1,0 +1,80 @@
+"""Power is lost: of what was written since the last fsync, the disk has any part, in any order.
+
+Then an output may be ruined, since HDF5 changes its metadata in place. It has to be either
+recovered with all that was committed, or refused in words; never used wrongly, never a crash.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from daemon import World
+from pwrites import STRACE, WHY_SKIPPED, Mark, Resize, State, Trace, Write, in_a_fork
+from test_replay_daemon import CONFIG, build, recorded_run, recovered_and_used
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not STRACE, reason=WHY_SKIPPED)
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.soak)])
+def test_after_a_loss_of_power_an_output_is_recovered_or_refused(
+    compression: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path / "world", CONFIG.replace("COMPRESSION", compression))
+    (world.root / "data").mkdir()
+    monkeypatch.chdir(world.root)
+    for rows in (5, 1, 40):
+        world.drop_pair(rows)
+        world.drop_lone(rows + 2)
+    world.run_once()
+    for rows in (17, 3, 9, 64, 130, 7, 8, 11, 30, 2, 5):
+        world.drop_pair(rows)
+        world.drop_lone(rows + 2)
+    copies = tmp_path / "copies"
+    trace = recorded_run(world, copies)
+
+    ends: Counter[str] = Counter()
+    for state in lost(trace, copies, random.Random(count), count):
+        shutil.rmtree(tmp_path / "at", ignore_errors=True)
+        build(state, copies, tmp_path / "at")
+        error = in_a_fork(lambda: recovered_and_used(tmp_path / "at", readers=False))
+        refused = error is not None and error.startswith("BrokenInvariant")
+        ends["recovered" if error is None else "refused" if refused else error] += 1
+
+    print(dict(ends))
+    assert set(ends) <= {"recovered", "refused"}
+    assert ends["recovered"] > ends["refused"]
+
+
+def lost(trace: Trace, copies: Path, chance: random.Random, count: int) -> list[State]:
+    """States of the output: as synced at some commit, and about half of the writes after it."""
+    synced = [i for i, e in enumerate(trace.events) if isinstance(e, Mark) and settled(copies, e)]
+    spans = [(a, b) for a, b in pairwise(synced) if b - a > 3]
+    states = []
+    for _ in range(count):
+        start, stop = chance.choice(spans)
+        mark = trace.events[start]
+        before = [*replace(trace, events=trace.events[: start + 1]).states()][-1]
+        after = trace.events[start + 1 : chance.randrange(start + 2, stop)]
+        changes = [e for e in after if isinstance(e, Write | Resize) and e.path == trace.target]
+        kept = tuple(e for e in changes if chance.random() < 0.5)
+        rest = replace(trace, before=before.image, events=kept)
+        image = [before, *rest.states()][-1].image
+        assert isinstance(mark, Mark)
+        states.append(State(start, image, mark.text))
+    return states
+
+
+def settled(copies: Path, mark: Mark) -> bool:
+    """Whether the ledger at this mark calls no file pending: the output was just synced."""
+    with closing(sqlite3.connect(copies / f"{mark.text}.sqlite")) as ledger:
+        query = "SELECT count(*) FROM files WHERE state = 'pending'"
+        return bool(ledger.execute(query).fetchone()[0] == 0)

@@ -26,7 +26,8 @@ class LineFormatter(logging.Formatter):
         shown = "".join(f" {k}={_value(v)}" for k, v in fields.items())
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{clock} {level}{record.getMessage()}{shown}"
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage())
+        text = f"{clock} {level}{message}{shown}"
         return text + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
 

@@ -20,7 +20,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.layout import NAME_BYTES
-from ingestd.ledger_schema import SCHEMA
+from ingestd.ledger_schema import SCHEMA, VERSION
 from ingestd.lifecycle import State, check
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 
@@ -77,8 +77,13 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
                 self._db.executescript(SCHEMA)
+            elif version > VERSION:
+                raise BrokenInvariant(
+                    f"{path}: was written by a later ingestd (layout {version}). Use that one"
+                )
 
     def close(self) -> None:
         """Close the connection."""
@@ -121,15 +126,23 @@ class Ledger:
         return os.fsdecode(row[0]) if row else None
 
     @_asking
-    def adopted(self, file: DropFile, digest: str) -> str | None:
-        """``file`` itself, if its rows were taken over from an output's own records."""
-        name = os.fsencode(file.name)[-NAME_BYTES:]
+    def took(self, file: DropFile, digest: str) -> bool:
+        """Whether the rows of this very file are committed, whatever became of it since.
+
+        Also under the name of another source, if it never left its drop directory; and if its
+        rows were taken over from an output's own records, which know no fingerprint.
+        """
+        f, name = file.fingerprint, os.fsencode(file.name)
         row = self._db.execute(
-            "SELECT 1 FROM files WHERE source = ? AND digest = ? AND name = ? AND mtime_ns = ?"
-            " AND inode = -1 LIMIT 1",
-            (file.source, digest, name, file.fingerprint.mtime_ns),
+            "SELECT 1 FROM files WHERE digest = ? AND state = 'committed' AND mtime_ns = ?"
+            " AND ((size = ? AND inode = ? AND (released = 0 OR (source = ? AND name = ?)))"
+            " OR (inode = -1 AND source = ? AND name = ?)) LIMIT 1",
+            (
+                *(digest, f.mtime_ns, f.size, f.inode, file.source, name),
+                *(file.source, name[-NAME_BYTES:]),
+            ),
         ).fetchone()
-        return file.name if row else None
+        return row is not None
 
     @_asking
     def last_id(self) -> int:

@@ -1,6 +1,8 @@
 """The tables of the ledger. A change here needs a new ``user_version``, and a way up to it."""
 
-SCHEMA = """
+VERSION = 1
+
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (
     id INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
@@ -15,7 +17,7 @@ CREATE TABLE IF NOT EXISTS files (
     at_ns INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
-CREATE INDEX IF NOT EXISTS files_by_digest ON files (source, digest);
+CREATE INDEX IF NOT EXISTS files_by_digest ON files (digest, source);
 CREATE INDEX IF NOT EXISTS files_pending ON files (id) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS files_unreleased ON files (id) WHERE released = 0;
 CREATE TABLE IF NOT EXISTS placements (
@@ -28,5 +30,5 @@ CREATE TABLE IF NOT EXISTS placements (
     PRIMARY KEY (output, dataset, file_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
-PRAGMA user_version = 1;
+PRAGMA user_version = {VERSION};
 """

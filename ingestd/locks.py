@@ -17,8 +17,13 @@ def hold(lock: Path, what: str) -> Iterator[None]:
 
     :raises BusyWorld: another process holds it; ``what`` says what that means.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise BusyWorld(
+            f"{lock}: cannot be made: {error.strerror}. Make its directory writable"
+        ) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,8 @@ import numpy as np
 
 from ingestd.errors import BadFile
 
+_INT64 = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
@@ -52,7 +54,9 @@ class Fingerprint:
     @classmethod
     def of(cls, stat: os.stat_result) -> Fingerprint:
         """The fingerprint in a stat result."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        # As many bits as the ledger has: file systems know dates and inodes beyond.
+        mtime_ns = max(-_INT64, min(stat.st_mtime_ns, _INT64))
+        return cls(stat.st_size, mtime_ns, stat.st_ino & _INT64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,7 @@ class Service:
         self._reload = False
         self._sinks: dict[Path, Hdf5Sink] = {}
         self._notify = partial(sd_notify, os.environ.get("NOTIFY_SOCKET"))
-        self._locks = contextlib.ExitStack()
-        self._locked: set[Path] = set()
+        self._locked: dict[Path, contextlib.ExitStack] = {}
         self._tries = 0
         self._busy_since: float | None = None
 
@@ -76,8 +75,11 @@ class Service:
             that is full and the like, which is else waited out.
         :raises BrokenInvariant: going on could lose or double rows.
         """
-        with self._signals(), self._locks:
-            self._lock(self.config.state / "lock", "another ingestd uses this state directory")
+        state_lock = self.config.state / "lock"
+        with (
+            self._signals(),
+            locks.hold(state_lock, "another ingestd uses this state directory"),
+        ):
             self._prepare(self.config)
             try:
                 while True:
@@ -95,6 +97,10 @@ class Service:
                 self._notify("STOPPING=1")
                 with contextlib.suppress(BusyWorld):
                     self._abandon()
+                for output in list(self._locked):
+                    self._unlock(output)
+                done = self.progress
+                event(logging.INFO, "stopped", files=done.files, rows=done.rows)
 
     def _live(self, on_tick: Callable[[], None]) -> None:
         """One flow, from recovery to its end."""
@@ -133,6 +139,7 @@ class Service:
         try:
             outputs = {source.output for source in self.config.sources.values()}
             for path in outputs | {Path(output) for output in ledger.pending_outputs()}:
+                self._lock(path)
                 self._sinks[path] = recover(path, ledger, self.config.state, said=busy)
         finally:
             ledger.close()
@@ -148,21 +155,37 @@ class Service:
 
     def _prepare(self, config: Config) -> None:
         """Lock the outputs, make the drop directories. Only here: one that is gone later on is
-        waited for, since something may be mounted there."""
-        for output in {source.output for source in config.sources.values()}:
-            self._lock(locks.output_lock(output), f"another ingestd writes {output}")
-        for source in config.sources.values():
-            try:
-                source.drop.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise BusyWorld(
-                    f"{source.drop}: cannot make the drop directory: {error.strerror}"
-                ) from error
+        waited for, since something may be mounted there.
 
-    def _lock(self, lock: Path, what: str) -> None:
-        if lock not in self._locked:
-            self._locks.enter_context(locks.hold(lock, what))
-            self._locked.add(lock)
+        :raises BusyWorld: one cannot be had; then no lock is held that was not before.
+        """
+        wanted = {source.output for source in config.sources.values()}
+        with contextlib.ExitStack() as fresh:
+            for output in wanted - self._locked.keys():
+                fresh.callback(self._unlock, output)
+                self._lock(output)
+            for source in config.sources.values():
+                try:
+                    source.drop.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise BusyWorld(
+                        f"{source.drop}: cannot make the drop directory: {error.strerror}"
+                    ) from error
+            fresh.pop_all()
+        for output in self._locked.keys() - wanted:
+            self._unlock(output)
+
+    def _lock(self, output: Path) -> None:
+        if output not in self._locked:
+            held = contextlib.ExitStack()
+            held.enter_context(
+                locks.hold(locks.output_lock(output), f"another ingestd writes {output}")
+            )
+            self._locked[output] = held
+
+    def _unlock(self, output: Path) -> None:
+        if output in self._locked:
+            self._locked.pop(output).close()
 
     # A busy world
 

@@ -87,3 +87,6 @@ def main() -> None:
         # Whoever read our output has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        click.echo(f"ingestd: {error.filename}: {error.strerror}", err=True)
+        sys.exit(1)

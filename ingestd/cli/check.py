@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -12,10 +12,10 @@ import click
 from ingestd.cli import config_path
 from ingestd.config import Config, Source, config_name
 from ingestd.errors import BadFile, ConfigError, IngestdError, UsageError
-from ingestd.formats.registry import SUFFIXES
+from ingestd.formats.registry import suffixes
 from ingestd.model import RowType
 from ingestd.pipeline.decode import SLAB_BYTES_MAX
-from ingestd.pipeline.plan import cast, open_as_format, plan_rows
+from ingestd.pipeline.plan import cast, check_types, open_as_format, plan_rows
 from ingestd.service import load_config
 from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_create import chunk_rows
@@ -28,10 +28,20 @@ class Target:
 
     dataset: str
     member: str
-    dtype: str
-    row_shape: tuple[int, ...]
+    type: RowType
     rows: int
     chunk_rows: int
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "dataset": self.dataset,
+            "member": self.member,
+            "dtype": str(self.type.dtype),
+            "row_shape": self.type.row_shape,
+            "rows": self.rows,
+            "chunk_rows": self.chunk_rows,
+        }
 
 
 @click.command()
@@ -88,18 +98,16 @@ def _check_sample(config: Config, sample: Path, wanted: str | None, as_json: boo
                     "sample": str(sample),
                     "source": source.name,
                     "output": str(source.output),
-                    "datasets": [asdict(target) for target in targets],
+                    "datasets": [target.as_json() for target in targets],
                 }
             )
         )
         return
     click.echo(f"{sample}: taken by source '{source.name}'")
     for t in targets:
-        row_bytes = _row_type(t).row_bytes
         click.echo(
             f"  member '{t.member}' -> {source.output}:{t.dataset}: {t.rows} rows of "
-            f"{t.dtype} {t.row_shape}, in chunks of {t.chunk_rows} rows "
-            f"= {t.chunk_rows * row_bytes} bytes"
+            f"{t.type}, in chunks of {t.chunk_rows} rows = {t.chunk_rows * t.type.row_bytes} bytes"
         )
 
 
@@ -109,7 +117,7 @@ def _source_of(config: Config, sample: Path, wanted: str | None) -> Source:
             raise UsageError(f"--source {wanted}: there is only {', '.join(config.sources)}")
         return config.sources[wanted]
     for source in config.sources.values():
-        if source.matcher(SUFFIXES).match(sample.name) is not None:
+        if source.matcher(suffixes(source.format)).match(sample.name) is not None:
             return source
     matches = ", ".join(f"{s.name} ({s.match})" for s in config.sources.values())
     raise UsageError(f"{sample}: no source matches this name: {matches}. Name one with --source")
@@ -128,8 +136,7 @@ def _targets(source: Source, sample: Path) -> list[Target]:
                 Target(
                     path,
                     member,
-                    str(row_type.dtype),
-                    row_type.row_shape,
+                    row_type,
                     1 if spec.stack else rows,
                     chunk_rows(DatasetSpec(row_type, spec.chunk_rows)),
                 )
@@ -137,24 +144,9 @@ def _targets(source: Source, sample: Path) -> list[Target]:
         return targets
 
 
-def _row_type(target: Target) -> RowType:
-    import numpy as np
-
-    return RowType(np.dtype(target.dtype), target.row_shape)
-
-
 def _compare(source: Source, targets: list[Target]) -> None:
-    if not source.output.exists():
-        return
-    with Output(source.output) as output:
-        for target in targets:
-            if target.dataset not in output.datasets:
-                continue
-            there = output.rows(target.dataset, 0, 0)
-            dtype, row_shape = there.dtype, there.shape[1:]
-            if (str(dtype), row_shape) != (target.dtype, target.row_shape):
-                raise BadFile(
-                    f"rows of {dtype} {row_shape}, as {source.output}:{target.dataset} holds",
-                    f"rows of {target.dtype} {target.row_shape}",
-                    f"Set 'dtype: {dtype}' if only the dtype differs",
-                )
+    if source.output.exists():
+        with Output(source.output) as output:
+            there = {name: output.rows(name, 0, 0) for name in output.datasets}
+        held = {name: RowType(rows.dtype, rows.shape[1:]) for name, rows in there.items()}
+        check_types(source, held, {target.dataset: target.type for target in targets})

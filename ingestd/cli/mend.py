@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ingestd.cli import config_path
-from ingestd.config import load
+from ingestd.config import Source, load
 from ingestd.errors import IngestdError
 from ingestd.ledger import Ledger
 from ingestd.model import shown
@@ -106,10 +106,9 @@ def retry(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
         (source, file)
         for source in config.sources.values()
         for file in quarantined(source)
-        if not names or file.name in names or str(file.relative_to(source.quarantine)) in names
+        if not names or not names_of(source, file).isdisjoint(names)
     ]
-    missing = set(names) - {file.name for _, file in found}
-    missing -= {str(file.relative_to(source.quarantine)) for source, file in found}
+    missing = set(names).difference(*(names_of(source, file) for source, file in found))
     path = config.state / LEDGER
     ledger = Ledger(path) if path.exists() else None
     back: list[Path] = []
@@ -134,3 +133,8 @@ def retry(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"{shown(name)}: no such file in quarantine", err=True)
     if kept or missing:
         raise SystemExit(1)
+
+
+def names_of(source: Source, file: Path) -> set[str]:
+    """What a user may call a quarantined file: its name, or a path to it."""
+    return {file.name, str(file.relative_to(source.quarantine)), str(file), str(file.absolute())}

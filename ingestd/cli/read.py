@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from ingestd.diagnosis import CannotRepair, inspect
+from ingestd.errors import IngestdError
 from ingestd.model import shown
 from ingestd.tail import (
     Committed,
@@ -110,6 +112,7 @@ def verify(output: str, as_json: bool) -> None:
     writing meanwhile. Exits with 1 if anything differs.
     """
     path, dataset = _split(output)
+    _refuse_cut_short(path)
     with _ending_quietly(on_interrupt=130):
         with _progress(hidden=as_json) as progress:
             report = verify_output(path, dataset, progress)
@@ -120,6 +123,19 @@ def verify(output: str, as_json: bool) -> None:
         if not report.ok:
             sys.stdout.flush()
             raise SystemExit(1)
+
+
+def _refuse_cut_short(path: Path) -> None:
+    """A copy that was cut short may open, and show fewer records than it had."""
+    try:
+        found = inspect(path)
+    except (CannotRepair, OSError):
+        return  # who reads it says why
+    if not found.flags and found.end is not None and found.size < found.end:
+        raise IngestdError(
+            f"{path}: is cut short: it ends at byte {found.size}, but should at {found.end}. "
+            "Take a whole copy"
+        )
 
 
 def _split(output: str) -> tuple[Path, str | None]:

@@ -76,7 +76,7 @@ def _run_with_bar(service: Service) -> None:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rate="")
+        task = bar.add_task("", total=0, rate="")
         service.run(_advance(bar.update, task, service))
 
 

@@ -12,7 +12,7 @@ import click
 from ingestd import locks
 from ingestd.cli import config_path
 from ingestd.config import Config, Source, load
-from ingestd.formats.registry import SUFFIXES
+from ingestd.formats.registry import suffixes
 from ingestd.ledger import Ledger, Summary
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Fingerprint, shown
@@ -133,7 +133,7 @@ def _of(source: Source, ledger: Ledger | None) -> SourceStatus:
 
 
 def _waiting_ages(source: Source, ledger: Ledger | None) -> list[float]:
-    matcher = source.matcher(SUFFIXES)
+    matcher = source.matcher(suffixes(source.format))
     ages = []
     for path, name in walk(source.drop, source.recursive):
         if matcher.match(name) is None:

@@ -24,6 +24,11 @@ SUFFIXES: frozenset[str] = frozenset(
 """Lower case, with the dot. A file's suffix is compared without regard to case."""
 
 
+def suffixes(wanted: str = "auto") -> frozenset[str]:
+    """What ``match: auto`` takes of a source whose format is ``wanted``."""
+    return SUFFIXES if wanted == "auto" else frozenset(FORMATS[wanted].suffixes)
+
+
 def choose(name: str, head: bytes, wanted: str = "auto") -> Format:
     """The format ``wanted``; with ``auto`` by the suffix of ``name``, else by ``head``.
 

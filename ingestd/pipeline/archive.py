@@ -23,6 +23,7 @@ from ingestd.errors import BadFile
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint, shown
+from ingestd.sinks.hdf5_edit import sync_directory
 
 REASON = ".reason.json"
 
@@ -139,6 +140,7 @@ def _move(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
         # The same content was archived under this name: a second copy tells nothing new.
+        filecmp.clear_cache()
         if target.is_file() and filecmp.cmp(path, target, shallow=False):
             path.unlink()
             return
@@ -186,4 +188,5 @@ def _copy_over(path: Path, target: Path) -> None:
     finally:
         os.close(fd)
     part.rename(target)
+    sync_directory(target.parent)
     path.unlink()

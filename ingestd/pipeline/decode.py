@@ -72,6 +72,10 @@ class Decoder:
         except OSError as error:
             self._drop(ticket)
             self._reorder.put(ticket, _world(source, file, error))
+        except MemoryError:
+            self._drop(ticket)
+            why = NotYet(_OUT_OF_REACH_SECONDS, "no memory to read it")
+            self._reorder.put(ticket, why)
         except Exception as error:  # noqa: BLE001 - a bug that one file trips over stops no other
             log.exception("a format failed in a way it should not: %s", file)
             bad = BadFile(

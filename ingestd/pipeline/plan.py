@@ -62,7 +62,9 @@ def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
         refuse_dtype(info.dtype)
     except ValueError as error:
         raise BadFile(
-            "values that a growing HDF5 dataset can hold", f"'{member}': {error}", "Save it so"
+            "values that a growing HDF5 dataset can hold",
+            f"'{member}': {error}",
+            "Save it in that form",
         ) from None
     # Packed: the bytes between padded fields are nobody's, and would spoil the digest.
     dtype = repack_fields(dataset.numpy_dtype or info.dtype, recurse=True)
@@ -70,7 +72,7 @@ def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
         raise BadFile(
             f"{dtype} (the config's dtype)",
             f"'{member}' is {info.dtype}, which does not convert to it",
-            f"Set 'dtype: {info.dtype}', or leave 'dtype' out",
+            f"Convert the file to {dtype}, or send such files to a dataset of their own",
         )
     if dataset.stack:
         shape = info.shape
@@ -99,7 +101,7 @@ def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
         raise BadFile(
             f"rows of shape {dataset.row_shape} (the config's row_shape)",
             f"'{member}' has rows of shape {row_shape}",
-            f"Set 'row_shape: {list(row_shape)}', or correct the file",
+            "Correct the file, or send files of another shape to a dataset of their own",
         )
     return RowType(dtype, row_shape)
 
@@ -146,7 +148,8 @@ def check_types(source: Source, held: Mapping[str, RowType], wanted: Mapping[str
                 f"rows of {row_type}",
                 f"Set 'dtype: {there.dtype}' to convert them, then: ingestd retry"
                 if there.row_shape == row_type.row_shape
-                else "Send files of another shape to a dataset of their own",
+                and np.can_cast(row_type.dtype, there.dtype, "same_kind")
+                else "Send files of another kind to a dataset of their own",
             )
 
 

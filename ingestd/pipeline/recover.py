@@ -25,7 +25,7 @@ from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 from ingestd.pipeline.archive import let_go
 from ingestd.pipeline.write import append_records
 from ingestd.repair import CannotRepair, inspect, repair
-from ingestd.sinks.hdf5 import Hdf5Sink
+from ingestd.sinks.hdf5 import Hdf5Sink, world
 from ingestd.sinks.hdf5_edit import replay
 from ingestd.sinks.hdf5_recover import Held, remove_leftovers
 from ingestd.sinks.hdf5_rehearse import rehearse
@@ -39,35 +39,38 @@ def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> H
     :raises BrokenInvariant: it lost committed rows, or cannot be made to open.
     :raises BusyWorld: not now.
     """
-    remove_leftovers(path)
-    if replay(path):
-        event(INFO, "finished an interrupted change", output=path)
-    output = str(path)
-    if not path.exists():
-        _refuse_lost(path, ledger)
-        return Hdf5Sink(path)
-    _make_sound(path, state, said)
-    with Held(path) as held:
-        if not held.ours:
-            raise BrokenInvariant(
-                f"{path}: this HDF5 file was not made by ingestd. Move it away, or name another "
-                "output"
-            )
-        if not ledger.ends(output) and not ledger.pending(output):
-            _adopt(held, output, ledger)
-        kept, cuts = _reconcile(held, path, ledger)
-        recorded = _recorded(held, kept)
+    with world(path):
+        remove_leftovers(path)
+        if replay(path):
+            event(INFO, "finished an interrupted change", output=path)
+        if not path.exists():
+            _refuse_lost(path, ledger)
+            return Hdf5Sink(path)
+        _make_sound(path, state, said)
+        with Held(path) as held:
+            _refuse_foreign(held, path)
+            if not ledger.ends(str(path)) and not ledger.pending(str(path)):
+                _adopt(held, str(path), ledger)
+            kept, cuts = _reconcile(held, path, ledger)
+            recorded = _recorded(held, kept)
     sink = Hdf5Sink(path)
-    if cuts:
-        event(
-            DEBUG if said else INFO,
-            "cut rows that were not committed",
-            output=path,
-            **_rows_only(cuts),
-        )
-        sink.cut(cuts)
-    _finish(sink, ledger, output, kept, recorded)
+    try:
+        if cuts:
+            level, rows = DEBUG if said else INFO, _rows_only(cuts)
+            event(level, "cut rows that were not committed", output=path, **rows)
+            sink.cut(cuts)
+        _finish(sink, ledger, str(path), kept, recorded)
+    except BaseException:
+        sink.abandon()
+        raise
     return sink
+
+
+def _refuse_foreign(held: Held, path: Path) -> None:
+    if not held.ours:
+        raise BrokenInvariant(
+            f"{path}: this HDF5 file was not made by ingestd. Move it away, or name another output"
+        )
 
 
 def settle(

@@ -12,12 +12,12 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingestd.config import Source
-from ingestd.formats.registry import SUFFIXES
+from ingestd.formats.registry import suffixes
 from ingestd.journal import event
 from ingestd.model import DropFile, Fingerprint, NotYet, shown
 from ingestd.pipeline.settle import wait_seconds
@@ -27,6 +27,10 @@ _REALTIME_COARSE = 5  # of <time.h>, which Python does not name
 _TICK_SECONDS = 0.004
 # A stamp further ahead than this is another clock's, and tells nothing.
 _SKEW_NS = 10**9
+
+
+SAY_SECONDS = 5.0
+"""A file that has to be left alone for so long is worth a line of log, once."""
 
 
 @dataclass(slots=True)
@@ -43,7 +47,8 @@ def _in(seconds: float) -> float:
 class SourceScan:
     """One source's drop directory: its waiting files, in the source's order.
 
-    ``ring`` is called when it wants to be read; ``follow`` before each reading.
+    ``ring`` is called when it wants to be read; ``follow`` before each reading. What a source of
+    ``before`` takes is left to it.
     """
 
     def __init__(
@@ -53,13 +58,15 @@ class SourceScan:
         files_max: int,
         scan_seconds: float,
         follow: Callable[[], None] = lambda: None,
+        before: Iterable[Source] = (),
     ) -> None:
         self.source = source
         self.waiting: deque[DropFile] = deque()
         self.out: set[str] = set()  # handed out and not finished
-        self._matcher = source.matcher(SUFFIXES)
+        self._matcher = source.matcher(suffixes(source.format))
         self._ring_bell = ring
         self._follow = follow
+        self._taken = [taken for other in before if (taken := _taken_by(other, source))]
         self.files_max = files_max
         self._scan_seconds = scan_seconds
         self._rung = True
@@ -67,6 +74,7 @@ class SourceScan:
         self._held: dict[str, _Hold] = {}
         self._news: deque[tuple[DropFile, _Hold]] = deque()
         self._gone = False
+        self._told: set[str] = set()  # files out of reach, which was said
         self._closed: set[str] = set()  # directories that may not be read, which was said
         self._known = source.after.kind == "keep"
 
@@ -77,6 +85,9 @@ class SourceScan:
 
     def again(self, file: DropFile, why: NotYet) -> None:
         """``file`` was handed out too early. May be called from any thread."""
+        if why.retry_seconds >= SAY_SECONDS and file.name not in self._told:
+            self._told.add(file.name)
+            event(logging.WARNING, f"{why.why}: will try again", source=file.source, file=file)
         self._news.append((file, _Hold(file.fingerprint, _in(why.retry_seconds), why.soon)))
         self.ring()
 
@@ -138,9 +149,9 @@ class SourceScan:
         self._due = min(self._due, max(soonest, started + pause))
 
     def _settled(self, now: float, tick_ns: int) -> Iterator[tuple[object, object, str, DropFile]]:
-        for path, name in walk(self.source.drop, self.source.recursive, "", self._say_closed):
+        for path, name in walk(self.source.drop, self.source.recursive, self._say_closed):
             captures = self._matcher.match(name)
-            if captures is None or name in self.out:
+            if captures is None or name in self.out or any(t(name) for t in self._taken):
                 continue
             try:
                 stat = path.lstat()
@@ -178,28 +189,50 @@ class SourceScan:
 def walk(
     root: Path,
     recursive: bool,
-    below: str = "",
     closed: Callable[[str, OSError], None] = lambda name, error: None,
 ) -> Iterator[tuple[Path, str]]:
     """Everything in ``root`` by path and by name below it; symbolic links are not followed.
 
-    ``closed`` is told of directories in ``root`` that may not be read; the others are.
+    ``closed`` is told of directories below ``root`` that cannot be read; the others are.
+
+    :raises OSError: ``root`` cannot be read.
     """
-    deeper = []
-    with os.scandir(root) as entries:
-        for entry in entries:
-            name = below + entry.name
-            if recursive and entry.is_dir(follow_symlinks=False):
-                deeper.append(name)
-            else:
-                yield Path(entry.path), name
-    for name in deeper:
+    directories = [""]
+    while directories:
+        below = directories.pop()
         try:
-            yield from walk(root / name[len(below) :], recursive, name + "/", closed)
+            with os.scandir(root / below) as entries:
+                for entry in entries:
+                    if recursive and entry.is_dir(follow_symlinks=False):
+                        directories.append(f"{below}{entry.name}/")
+                    else:
+                        yield Path(entry.path), below + entry.name
         except FileNotFoundError:
-            continue  # it was removed since
-        except PermissionError as error:
-            closed(name, error)
+            if not below:
+                raise  # else it was removed since
+        except OSError as error:
+            if not below:
+                raise
+            closed(below.rstrip("/"), error)
+
+
+def _taken_by(other: Source, source: Source) -> Callable[[str], bool] | None:
+    """Whether ``other`` takes a file of ``source``, by its name; None: never."""
+    ours, theirs = f"{source.drop.absolute()}/", f"{other.drop.absolute()}/"
+    if not (ours.startswith(theirs) or theirs.startswith(ours)):
+        return None
+    matcher = other.matcher(suffixes(other.format))
+
+    def taken(name: str) -> bool:
+        path = ours + name
+        rest = path[len(theirs) :]
+        return (
+            path.startswith(theirs)
+            and (other.recursive or "/" not in rest)
+            and matcher.match(rest) is not None
+        )
+
+    return taken
 
 
 _DIGITS = re.compile(r"(\d+)")

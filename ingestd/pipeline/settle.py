@@ -20,6 +20,9 @@ its header: for a moment these look settled and broken.
 POLL_SECONDS = 0.05
 """How soon to look again at a file that a writer has open."""
 
+SKEW_SECONDS_MAX = 3600.0
+"""How far ahead a file server's clock may be."""
+
 _UNOWNED_QUIET_SECONDS = 1.0
 
 
@@ -50,6 +53,9 @@ def open_wait_seconds(settle: Settle, fd: int) -> float:
 
 
 def age_seconds(stat: os.stat_result) -> float:
-    """Seconds since the file last changed, by name or content; a time to come counts as old."""
+    """Seconds since the file last changed, by name or content.
+
+    A time a little ahead is a file server's clock: just now. One far ahead tells nothing: old.
+    """
     age = time.time() - max(stat.st_mtime, stat.st_ctime)
-    return age if age >= 0 else float("inf")
+    return max(0.0, age) if age > -SKEW_SECONDS_MAX else float("inf")

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from watchdog.events import (
@@ -44,6 +45,10 @@ _EVENTS: list[type[FileSystemEvent]] = [
 ]
 
 
+_Key = tuple[Path, bool]
+"""Sources of one drop directory, read to the same depth, share a watch."""
+
+
 class Bell:
     """Rung when there may be something to do; waiting for it costs nothing."""
 
@@ -69,12 +74,17 @@ class Watch:
         files_max = max(64, FILES_MAX // len(sources))
         self.sources = {
             name: SourceScan(
-                source, self.bell.ring, files_max, scan_seconds, partial(self._follow, source)
+                source,
+                self.bell.ring,
+                files_max,
+                scan_seconds,
+                partial(self._follow, source),
+                before=list(sources.values())[:number],
             )
-            for name, source in sources.items()
+            for number, (name, source) in enumerate(sources.items())
         }
         self._turns = deque(self.sources.values())
-        self._followed: dict[str, tuple[tuple[int, int], ObservedWatch | None]] = {}
+        self._followed: dict[_Key, tuple[tuple[int, int], ObservedWatch | None]] = {}
         self._observer: BaseObserver | None = Observer() if observe else None
         if self._observer is not None:
             self._observer.name = "watchdog"
@@ -90,20 +100,21 @@ class Watch:
         """
         stat = source.drop.stat()
         root = (stat.st_dev, stat.st_ino)
-        followed, watch = self._followed.get(source.name, (None, None))
+        key = (source.drop.absolute(), source.recursive)
+        followed, watch = self._followed.get(key, (None, None))
         if self._observer is None or root == followed:
             return
-        self._followed[source.name] = (root, None)
+        self._followed[key] = (root, None)
         try:
             if watch is not None:
                 self._observer.unschedule(watch)
             watch = self._observer.schedule(
-                _Ringer(self.sources[source.name].ring),
+                _Ringer(partial(self._ring_all, key)),
                 str(source.drop),
                 recursive=source.recursive,
                 event_filter=_EVENTS,
             )
-            self._followed[source.name] = (root, watch)
+            self._followed[key] = (root, watch)
         except OSError as error:
             event(
                 logging.WARNING,
@@ -112,9 +123,11 @@ class Watch:
                 source=source.name,
             )
 
-    def _ring_all(self) -> None:
-        for watch in self.sources.values():
-            watch.ring()
+    def _ring_all(self, key: _Key | None = None) -> None:
+        """Ring for every source, or for those that share a watch."""
+        for scan in self.sources.values():
+            if key in (None, (scan.source.drop.absolute(), scan.source.recursive)):
+                scan.ring()
 
     def look(self, known: Callable[[DropFile], bool]) -> None:
         """Read the directories that want to be read, but for those with enough waiting."""

@@ -182,10 +182,10 @@ class Writer:
         source = self._config.sources[file.source]
         opened = _Open(file, source, message.digest, self._outputs[source.output])
         twin = self._twin(source, message.digest)
-        # Whatever duplicates are to become: a file that a lost ledger let in again is none.
-        itself = self._ledger.adopted(file, message.digest)
+        # Whatever becomes of duplicates: a file that comes again because it never left is none.
+        itself = self._ledger.took(file, message.digest)
         if itself or (twin and source.duplicates == "skip"):
-            opened.twin = itself or twin
+            opened.twin = str(file) if itself else twin
             return opened
         try:
             if twin:

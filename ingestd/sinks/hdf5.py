@@ -54,7 +54,7 @@ class Hdf5Sink:
         missing = {name: spec for name, spec in specs.items() if name not in self._live}
         if not missing:
             return
-        with _world(self.path):
+        with world(self.path):
             self._check_is_ours()
             self.close()
             refused = None
@@ -74,15 +74,15 @@ class Hdf5Sink:
             ) from refused
 
     def append(self, dataset: str, rows: np.ndarray) -> RowRange:
-        with _world(self.path):
+        with world(self.path):
             return self._live[dataset].append(rows)
 
     def digest(self, dataset: str, rows: RowRange) -> str:
-        with _world(self.path):
+        with world(self.path):
             return rows_digest(self._live[dataset].handle, rows)
 
     def cut(self, ends: Mapping[str, int]) -> None:
-        with _world(self.path):
+        with world(self.path):
             self._check_is_ours()
             self.close()
             with edit(self.path) as file:
@@ -93,7 +93,7 @@ class Hdf5Sink:
     def flush(self, *, durable: bool = False) -> None:
         if self._file is None:
             return
-        with _world(self.path):
+        with world(self.path):
             for live in self._live.values():
                 live.write_out()
             # File.flush, not Dataset.flush: it writes the end of allocation too.
@@ -105,7 +105,7 @@ class Hdf5Sink:
     def close(self) -> None:
         if self._file is None:
             return
-        with _world(self.path):
+        with world(self.path):
             for live in self._live.values():
                 live.write_out()
             self._live.clear()
@@ -119,7 +119,7 @@ class Hdf5Sink:
         """
         self._live.clear()
         if self._file is not None:
-            with _world(self.path):
+            with world(self.path):
                 self._file.close()
             self._file = None
 
@@ -146,7 +146,7 @@ class Hdf5Sink:
         access.set_fclose_degree(h5f.CLOSE_STRONG)
         # Attached readers hold HDF5's lock; that there is one writer is ours to see to.
         access.set_file_locking(False, False)
-        with _world(self.path):
+        with world(self.path):
             # Straight into SWMR mode: a crash between open and start would leave flags that
             # nothing opens.
             self._file = h5f.open(
@@ -245,7 +245,7 @@ def rows_digest(dataset: h5py.Dataset, rows: RowRange) -> str:
 
 
 @contextlib.contextmanager
-def _world(path: Path) -> Iterator[None]:
+def world(path: Path) -> Iterator[None]:
     """HDF5's own errors, told apart: what passes, and what is broken."""
     try:
         yield

@@ -25,9 +25,18 @@ SECONDS = 120.0
 """How long it may take before the file counts as one that holds HDF5 for ever."""
 
 
+# The same code as here, wherever this process has it from.
+_CHILD = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from ingestd.sinks.hdf5_rehearse import main
+main()
+"""
+
+
 def rehearse(path: Path) -> str | None:
     """None if the output at ``path``, which is closed, can be written, else why not."""
-    command = [sys.executable, "-m", "ingestd.sinks.hdf5_rehearse", str(path)]
+    command = [sys.executable, "-c", _CHILD, str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
@@ -53,16 +62,14 @@ def _grow_and_cut(dataset: h5py.Dataset) -> None:
 
 def main() -> None:
     """Grow and cut every dataset of the file named on the command line, on an overlay."""
-    with open_overlay(Path(sys.argv[1])) as overlay, h5py.File(overlay, "r+", libver=LIBVER) as f:
-        records: list[str] = []
-        f[layout.GROUP].visititems(
+    path = Path(sys.argv[1])
+    records: list[str] = []
+    with h5py.File(path, "r", locking=False) as file:
+        file[layout.GROUP].visititems(
             lambda name, item: records.append(name) if isinstance(item, h5py.Dataset) else None
         )
-        for name in records:
-            path = f"{layout.GROUP}/{name}"
-            _grow_and_cut(f[path])
-            _grow_and_cut(f[layout.dataset_path(path)])
-
-
-if __name__ == "__main__":
-    main()
+    for name in records:
+        # An overlay for each: it holds all that is written to it.
+        with open_overlay(path) as overlay, h5py.File(overlay, "r+", libver=LIBVER) as file:
+            _grow_and_cut(file[f"{layout.GROUP}/{name}"])
+            _grow_and_cut(file[layout.dataset_path(f"{layout.GROUP}/{name}")])

@@ -48,6 +48,8 @@ def test_after_a_loss_of_power_an_output_is_recovered_or_refused(
         error = in_a_fork(lambda: recovered_and_used(tmp_path / "at", readers=False))
         refused = error is not None and error.startswith("BrokenInvariant")
         ends["recovered" if error is None else "refused" if refused else error] += 1
+        if refused:
+            print(error)
 
     print(dict(ends))
     assert set(ends) <= {"recovered", "refused"}

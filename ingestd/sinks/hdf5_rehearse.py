@@ -6,7 +6,6 @@ a process of its own, on an overlay that is thrown away.
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import sys
@@ -20,6 +19,9 @@ from ingestd.sinks.hdf5_edit import LIBVER, open_overlay
 
 BYTES_MAX = 256 << 20
 """Datasets whose last two chunks are larger than this are not tried: memory is bounded."""
+
+CHUNKS_AHEAD = (*range(32), 64, 128, 256, 512, 1024)
+"""Chunks beyond the last one that are tried. Blocks of the index grow, so these meet them all."""
 
 SECONDS = 120.0
 """How long it may take before the file counts as one that holds HDF5 for ever."""
@@ -49,12 +51,18 @@ def rehearse(path: Path) -> str | None:
 
 
 def _grow_and_cut(dataset: h5py.Dataset) -> None:
-    rows, some = dataset.shape[0], 2 * dataset.chunks[0]
-    if some * dataset.dtype.itemsize * math.prod(dataset.shape[1:]) > BYTES_MAX:
+    """What the writer may touch: the last chunks, and the index far beyond them.
+
+    The index of the rows to come may be there from before, and torn.
+    """
+    rows, chunk_rows = dataset.shape[0], dataset.chunks[0]
+    row = np.zeros(dataset.shape[1:], dataset.dtype)
+    if 2 * chunk_rows * row.nbytes > BYTES_MAX:
         return
-    last = dataset[max(0, rows - some) :]
-    dataset.resize(rows + 1, axis=0)
-    dataset[rows] = np.zeros(dataset.shape[1:], dataset.dtype)
+    last = dataset[max(0, rows - 2 * chunk_rows) :]
+    for ahead in CHUNKS_AHEAD:
+        dataset.resize(rows + ahead * chunk_rows + 1, axis=0)
+        dataset[rows + ahead * chunk_rows] = row
     dataset.resize(max(0, rows - len(last) // 2), axis=0)
     dataset.resize(rows, axis=0)
     dataset[rows - len(last) :] = last

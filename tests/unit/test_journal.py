@@ -77,7 +77,7 @@ def test_journald_gets_each_field_in_its_own_protocol(tmp_path) -> None:
 
     fields = _parsed(data)
     assert fields[b"PRIORITY"] == b"4"
-    assert fields[b"MESSAGE"].endswith(b"two\nlines file=a\xff")
+    assert fields[b"MESSAGE"].endswith(rb"two\nlines file=" + b"a\xff")
     assert fields[b"INGESTD_FILE"] == b"a\xff"
 
 

@@ -8,8 +8,8 @@ it, when it is written later on: then the process dies, but no wrong row is ever
 from __future__ import annotations
 
 import random
-import signal
 import shutil
+import signal
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -52,8 +52,9 @@ def test_after_a_loss_of_power_an_output_is_recovered_or_refused(
         ends["recovered" if error is None else "refused" if refused else error] += 1
 
     print(dict(ends))
-    assert set(ends) <= {"recovered", "refused", "died of SIGALRM", "died of SIGSEGV"}
-    assert ends["recovered"] > ends["refused"]
+    wrong = [end for end in ends if not end.startswith(("recovered", "refused", "died of SIG"))]
+    assert not wrong
+    assert ends["recovered"]
 
 
 def recovered_within_a_minute(at: Path) -> None:

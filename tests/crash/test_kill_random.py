@@ -76,6 +76,8 @@ def test_killed_200_times_at_random_each_row_is_there_once_and_the_reader_carrie
             daemon.kill()
     seconds = time.monotonic() - began
     with Daemon(tmp_path) as daemon:
+        # Before it is up, a signal would end it as it ends any process.
+        daemon.until(lambda: locks.held(locks.output_lock(world.output)), "the lock is held")
         daemon.until(lambda: not waiting(world), "all drop directories are empty", 60)
         daemon.stop()
     saw = left_behind(reader)

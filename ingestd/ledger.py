@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.layout import NAME_BYTES
-from ingestd.ledger_schema import SCHEMA, VERSION
+from ingestd.ledger_schema import SCHEMA, UPGRADE, VERSION
 from ingestd.lifecycle import State, check
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 
@@ -58,28 +60,31 @@ def _asking(method: Callable[Concatenate[Ledger, P], T]) -> Callable[Concatenate
 
     @functools.wraps(method)
     def asking(self: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with _world(self.path):
+        with self._lock, _world(self.path):
             return method(self, *args, **kwargs)
 
     return asking
 
 
 class Ledger:
-    """One connection to the ledger; each thread opens its own.
+    """One connection to the ledger, which threads may share: each call is whole.
 
     :raises BusyWorld: the disk is full, or the ledger cannot be written for now.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
         with _world(path):
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, timeout=30, check_same_thread=False
+            )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._db.executescript(SCHEMA)
+            if version < VERSION:
+                self._db.executescript(UPGRADE + SCHEMA if version else SCHEMA)
             elif version > VERSION:
                 raise BrokenInvariant(
                     f"{path}: was written by a later ingestd (layout {version}). Use that one"
@@ -91,7 +96,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        with _world(self.path):
+        with self._lock, _world(self.path):
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -114,6 +119,27 @@ class Ledger:
             (file.source, os.fsencode(file.name), f.size, f.mtime_ns, f.inode),
         ).fetchone()
         return State(row[0]) if row else State.NEW
+
+    @_asking
+    def seen(self, digests: Sequence[str]) -> set[str]:
+        """Those of ``digests`` that some file's bytes had before; for many files at once."""
+        rows = self._db.execute(
+            "SELECT value FROM json_each(?) WHERE EXISTS"
+            " (SELECT 1 FROM files WHERE digest = value)",
+            (json.dumps(digests),),
+        )
+        return {row[0] for row in rows}
+
+    @_asking
+    def named(self, file: DropFile) -> bool:
+        """Whether the source took a file of this name and size before."""
+        name = os.fsencode(file.name)
+        row = self._db.execute(
+            "SELECT 1 FROM files WHERE source = ? AND name IN (?, ?) AND size IN (?, -1)"
+            " AND state IN ('committed', 'pending') LIMIT 1",
+            (file.source, name, name[-NAME_BYTES:], file.fingerprint.size),
+        ).fetchone()
+        return row is not None
 
     @_asking
     def holds(self, source: str, digest: str) -> str | None:
@@ -172,18 +198,24 @@ class Ledger:
         :raises BrokenInvariant: one is not pending.
         """
         check(State.PENDING, State.COMMITTED)
-        now, ids = time.time_ns(), list(file_ids)
+        ids = list(file_ids)
         with self._transaction(durable=durable) as db:
-            done = db.executemany(
+            done = db.execute(
                 "UPDATE files SET state = 'committed', at_ns = ?"
-                " WHERE id = ? AND state = 'pending'",
-                ((now, i) for i in ids),
+                " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending'",
+                (time.time_ns(), json.dumps(ids)),
             ).rowcount
             if done != len(ids):
                 raise BrokenInvariant(
                     f"{self.path}: of {len(ids)} files to commit only {done} were pending: "
                     "something else changed the ledger. Start again: recovery puts it right"
                 )
+
+    def withdraw_all(self) -> None:
+        """All pending files are new again."""
+        check(State.PENDING, State.NEW)
+        with self._transaction(durable=True) as db:
+            db.execute("DELETE FROM files WHERE state = 'pending'")
 
     def withdraw(self, file_ids: Iterable[int]) -> None:
         """Pending files whose rows were not kept are new again."""
@@ -216,7 +248,10 @@ class Ledger:
     def release(self, file_ids: Iterable[int]) -> None:
         """The drop files have left the drop directory, or may stay there for good."""
         with self._transaction() as db:
-            db.executemany("UPDATE files SET released = 1 WHERE id = ?", ((i,) for i in file_ids))
+            db.execute(
+                "UPDATE files SET released = 1 WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(file_ids)),),
+            )
 
     def forget_quarantined(self, source: str, name: str) -> None:
         """A quarantined file goes back to its drop directory and is new again."""

@@ -1,6 +1,6 @@
 """The tables of the ledger. A change here needs a new ``user_version``, and a way up to it."""
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS files (
     at_ns INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
-CREATE INDEX IF NOT EXISTS files_by_digest ON files (digest, source);
+CREATE INDEX IF NOT EXISTS files_by_digest ON files (digest, mtime_ns);
 CREATE INDEX IF NOT EXISTS files_pending ON files (id) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS files_unreleased ON files (id) WHERE released = 0;
 CREATE TABLE IF NOT EXISTS placements (
@@ -32,3 +32,8 @@ CREATE TABLE IF NOT EXISTS placements (
 CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
 PRAGMA user_version = {VERSION};
 """
+
+UPGRADE = """
+DROP INDEX files_by_digest;
+"""
+"""From version 1: a content that comes again and again is found by its file's time."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,8 +44,7 @@ class RowType:
         return f"{self.dtype} {self.row_shape}"
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """The quick look at a file: the same four (with its path) mean the same, unchanged file."""
 
     size: int
@@ -54,13 +54,14 @@ class Fingerprint:
     @classmethod
     def of(cls, stat: os.stat_result) -> Fingerprint:
         """The fingerprint in a stat result."""
-        # As many bits as the ledger has: file systems know dates and inodes beyond.
-        mtime_ns = max(-_INT64, min(stat.st_mtime_ns, _INT64))
+        mtime_ns = stat.st_mtime_ns
+        if not -_INT64 <= mtime_ns <= _INT64:
+            # As many bits as the ledger has: file systems know dates and inodes beyond.
+            mtime_ns = max(-_INT64, min(mtime_ns, _INT64))
         return cls(stat.st_size, mtime_ns, stat.st_ino & _INT64)
 
 
-@dataclass(frozen=True, slots=True)
-class DropFile:
+class DropFile(NamedTuple):
     """One file that lies in a drop directory; ``name`` is its path below that directory."""
 
     source: str
@@ -71,14 +72,27 @@ class DropFile:
         return shown(self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one decoding thread does at a time: a large file, or some small ones of one source.
+
+    ``again``: the source took a file of this name and size before, so that this one may bring
+    nothing new: its content is looked at before its rows are.
+    """
+
+    files: tuple[DropFile, ...]
+    again: bool = False
+
+
 def shown(name: str) -> str:
     """A file name as it can be printed on one line: what is not printable UTF-8 is escaped."""
+    if name.isprintable():
+        return name
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where one file's rows stand in one dataset; ``digest`` is xxh3-128, hex, of their bytes."""
 
     dataset: str
@@ -86,8 +100,7 @@ class Placement:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One drop file and its rows, as they go into the ledger and the records of an output."""
 
     file_id: int
@@ -98,11 +111,15 @@ class Entry:
 
 
 # What a decoding thread says of one drop file, in this order: Opened, Blocks, then one ending.
+# Of many small files alike it says all at once: a Bundle, which is their one and only message.
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The file is believed so far: what it holds for each dataset, and the digest of its bytes."""
+    """The file is believed so far: what it holds for each dataset.
+
+    ``digest`` is that of its bytes; empty where these were not all read yet (a large file).
+    """
 
     digest: str
     types: Mapping[str, RowType]
@@ -118,9 +135,29 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The file is through; the digest of its rows for each dataset (xxh3-128, hex)."""
+    """The file is through; the digests (xxh3-128, hex) of its rows by dataset, and of its bytes."""
 
     digests: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Small files, one after the other, that feed one dataset with the same number of rows each.
+
+    ``rows`` are those of all of them; ``digests`` holds for each file the digest of its bytes, then
+    that of its rows.
+    """
+
+    dataset: str
+    type: RowType
+    rows: np.ndarray
+    digests: Sequence[tuple[str, str]]
+
+    @property
+    def file_rows(self) -> int:
+        """How many rows each of the files has."""
+        return len(self.rows) // len(self.digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +179,5 @@ class NotYet:
     soon: bool = False
 
 
-Ending = Decoded | Failed | NotYet
-Message = Opened | Block | Decoded | Failed | NotYet
+Ending = Decoded | Failed | NotYet | Bundle
+Message = Opened | Block | Decoded | Failed | NotYet | Bundle

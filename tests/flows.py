@@ -14,8 +14,8 @@ from helpers import until
 from ingestd.config import Config, Source
 from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint
+from ingestd.pipeline.commit import Progress
 from ingestd.pipeline.flow import Flow
-from ingestd.pipeline.write import Progress
 from ingestd.sinks.hdf5 import Hdf5Sink
 
 

@@ -135,11 +135,11 @@ def _of(source: Source, ledger: Ledger | None) -> SourceStatus:
 def _waiting_ages(source: Source, ledger: Ledger | None) -> list[float]:
     matcher = source.matcher(suffixes(source.format))
     ages = []
-    for path, name in walk(source.drop, source.recursive):
+    for entry, name in walk(source.drop, source.recursive):
         if matcher.match(name) is None:
             continue
         try:
-            stat = path.lstat()
+            stat = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
         file = DropFile(source.name, name, Fingerprint.of(stat))

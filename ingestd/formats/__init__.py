@@ -39,6 +39,12 @@ class OpenFile(Protocol):
         """Its arrays by name; the one array of a single-array format is called ``data``."""
         ...
 
+    @property
+    def plain(self) -> int | None:
+        """Where the bytes of its one array begin, if they stand from there to the file's end as
+        they do in memory (C order), and what stands before them says all about it; else None."""
+        ...
+
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype | None = None
     ) -> Iterator[np.ndarray]:

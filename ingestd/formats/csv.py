@@ -116,6 +116,8 @@ class Csv:
 class CsvFile:
     """An open table."""
 
+    plain: int | None = None
+
     def __init__(self, file: BinaryIO, layout: Layout, *, newline_required: bool) -> None:
         self._file, self._layout = file, layout
         self._newline_required = newline_required

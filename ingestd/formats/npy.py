@@ -56,6 +56,10 @@ class NpyFile:
     def members(self) -> Mapping[str, ArrayInfo]:
         return {_MEMBER: ArrayInfo(self._header.dtype, self._header.shape)}
 
+    @property
+    def plain(self) -> int | None:
+        return None if self._header.scattered else self._header.data_start
+
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:

@@ -73,6 +73,8 @@ class Npz:
 class NpzFile:
     """An open ``.npz``."""
 
+    plain: int | None = None
+
     def __init__(self, entries: dict[str, _Member]) -> None:
         self._entries = entries
         self._members = {

@@ -14,7 +14,8 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from logging import WARNING
 from pathlib import Path
 
@@ -23,9 +24,13 @@ from ingestd.errors import BadFile
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint, shown
+from ingestd.pipeline.mover import Mover
 from ingestd.sinks.hdf5_edit import sync_directory
 
 REASON = ".reason.json"
+
+MANY = 16
+"""For fewer files another process is not worth while."""
 
 _NAME_BYTES_MAX = 255
 _SUFFIX_MAX = 16
@@ -68,16 +73,19 @@ def quarantine(source: Source, file: DropFile, reason: str) -> None:
 
 def let_go(
     sources: Mapping[str, Source],
-    done: list[tuple[int, DropFile, str]],
+    done: Sequence[tuple[int, DropFile, str]],
     stuck: Collection[DropFile] = (),
+    mover: Mover | None = None,
 ) -> set[int]:
     """Archive files, or quarantine those with a reason; gives the ids of those that could be.
 
     What cannot be moved now stays unreleased in the ledger and is tried again; of ``stuck`` that
-    was said before.
+    was said before. With a ``mover`` many small files go faster.
     """
-    released = set()
+    released = set() if mover is None else _move_many(sources, done, mover)
     for file_id, file, reason in done:
+        if file_id in released:
+            continue
         source = sources[file.source]
         try:
             if reason:
@@ -89,6 +97,22 @@ def let_go(
             if file not in stuck:
                 why = f"cannot be moved, will try again: {error.strerror}"
                 event(WARNING, why, source=file.source, file=file)
+    return released
+
+
+def _move_many(
+    sources: Mapping[str, Source], done: Sequence[tuple[int, DropFile, str]], mover: Mover
+) -> set[int]:
+    """Let the mover have each source's plain cases, if they are many; the ids of what it did."""
+    released: set[int] = set()
+    for name, group in groupby(done, key=lambda item: item[1].source):
+        source, after = sources[name], sources[name].after
+        plain = [(i, file) for i, file, reason in group if not reason]
+        if len(plain) < MANY or after.kind == "keep" or source.settle.kind == "marker":
+            continue
+        target = str(after.directory) if after.directory is not None else None
+        moved = mover.move(str(source.drop), target, [(f.name, *f.fingerprint) for _, f in plain])
+        released.update(i for (i, _), gone in zip(plain, moved, strict=True) if gone)
     return released
 
 

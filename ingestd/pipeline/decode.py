@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
+import threading
+import typing
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice, takewhile
 from typing import BinaryIO
 
 import numpy as np
@@ -21,6 +24,7 @@ from ingestd.formats import OpenFile
 from ingestd.journal import log
 from ingestd.model import (
     Block,
+    Bundle,
     Decoded,
     DropFile,
     Ending,
@@ -30,71 +34,124 @@ from ingestd.model import (
     NotYet,
     Opened,
     RowType,
+    Task,
 )
+from ingestd.pipeline.bundle import SMALL_BYTES, Like, Likes, read_alike
 from ingestd.pipeline.plan import cast, open_as_format, plan_rows
+from ingestd.pipeline.reading import DropReader
 from ingestd.pipeline.reorder import Closed, Reorder
 from ingestd.pipeline.settle import GRACE_SECONDS, age_seconds, open_wait_seconds
 
 SLAB_BYTES_MAX = 4 << 20
+
+HOLD_BYTES_MAX = 32 << 20
+"""Files with up to so many bytes of rows are said whole, larger ones as they are read."""
+
 _OUT_OF_REACH_SECONDS = 5.0
-_DIGEST_BYTES = 1 << 20
 
 
 class Decoder:
-    """Decodes one file at a time and says all of it to the reorder buffer."""
+    """Decodes one task at a time and says all of it to the reorder buffer."""
 
-    def __init__(self, sources: Mapping[str, Source], reorder: Reorder, memory: int) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        reorder: Reorder,
+        memory: int,
+        likes: Likes | None = None,
+        turn: threading.Lock | None = None,
+    ) -> None:
         self._sources = sources
         self._reorder = reorder
+        self._likes = likes or Likes()
+        self._turn = turn or threading.Lock()
         self._row_bytes_max = memory // 2
         self._slab_bytes = min(SLAB_BYTES_MAX, memory // 16)
+        self._hold_bytes = min(HOLD_BYTES_MAX, memory // 8)
         self._unsaid: list[Message] = []
 
-    def decode(self, ticket: int, file: DropFile) -> None:
-        """Say everything of ``file``, up to its ending.
+    def decode(self, ticket: int, task: Task) -> None:
+        """Say everything of the task's files, up to the last one's ending.
 
         :raises Closed: the flow is stopping.
         """
-        source = self._sources[file.source]
+        source = self._sources[task.files[0].source]
+        files = deque(task.files)
+        while files:
+            if not self._bundle(ticket, source, files):
+                file = files.popleft()
+                self._more = bool(files)
+                self._decode_one(ticket, source, file, task.again)
+
+    def _bundle(self, ticket: int, source: Source, files: deque[DropFile]) -> bool:
+        """Take small files from the front of ``files`` that are alike; whether there were any."""
+        like = self._likes.of(files[0])
+        if like is None:
+            return False
+        count = max(1, self._slab_bytes // like.data_bytes)
+        alike = list(takewhile(lambda f: self._likes.of(f) is like, islice(files, count)))
+        nbytes = len(alike) * like.data_bytes
+        self._reorder.reserve(ticket, nbytes)
+        rows = np.empty((len(alike) * like.rows, *like.type.row_shape), like.type.dtype)
+        with self._turn:
+            digests = read_alike(source, alike, like, rows)
+        self._reorder.release(ticket, nbytes - len(digests) * like.data_bytes)
+        if not digests:
+            return False
+        for _ in digests:
+            files.popleft()
+        bundle = Bundle(like.dataset, like.type, rows[: len(digests) * like.rows], digests)
+        self._reorder.put(ticket, bundle, more=bool(files))
+        return True
+
+    def _decode_one(self, ticket: int, source: Source, file: DropFile, again: bool) -> None:
+        ending: Ending
         try:
-            # Most files are one slab: then nothing is said before all of it is right.
             self._unsaid.clear()
-            for message in self._messages(ticket, source, file):
-                if isinstance(message, Block) and self._unsaid_bytes():
+            for message in self._messages(ticket, source, file, again):
+                # Most files are held until all of it is right: then their digest is known before
+                # the first of their rows is written.
+                if isinstance(message, Block) and not self._holds(message.rows.nbytes):
                     self._say(ticket)
                 self._unsaid.append(message)
             self._say(ticket)
+            return
         except Closed:
             raise
         except BadFile as error:
-            self._drop(ticket)
-            self._reorder.put(ticket, _young(source, file, error))
+            ending = _young(source, file, error)
         except OSError as error:
-            self._drop(ticket)
-            self._reorder.put(ticket, _world(source, file, error))
+            ending = _world(source, file, error)
         except MemoryError:
-            self._drop(ticket)
-            why = NotYet(_OUT_OF_REACH_SECONDS, "no memory to read it")
-            self._reorder.put(ticket, why)
+            ending = NotYet(_OUT_OF_REACH_SECONDS, "no memory to read it")
         except Exception as error:  # noqa: BLE001 - a bug that one file trips over stops no other
             log.exception("a format failed in a way it should not: %s", file)
-            bad = BadFile(
-                "a file that its format can read or refuse",
-                f"{type(error).__name__}: {error}",
-                "Please report this with the file; it is unharmed",
+            ending = Failed(
+                BadFile(
+                    "a file that its format can read or refuse",
+                    f"{type(error).__name__}: {error}",
+                    "Please report this with the file; it is unharmed",
+                )
             )
-            self._drop(ticket)
-            self._reorder.put(ticket, Failed(bad))
+        self._reorder.release(ticket, self._unsaid_bytes())
+        self._unsaid.clear()
+        self._reorder.put(ticket, ending, more=self._more)
 
     def _unsaid_bytes(self) -> int:
         return sum(m.rows.nbytes for m in self._unsaid if isinstance(m, Block))
 
-    def _say(self, ticket: int) -> None:
-        self._reorder.put(ticket, *self._unsaid)
-        self._unsaid.clear()
+    def _holds(self, nbytes: int) -> bool:
+        """Whether ``nbytes`` more may stay unsaid; the first block of a file always may."""
+        held = self._unsaid_bytes()
+        return not held or held + nbytes <= self._hold_bytes
 
-    def _drop(self, ticket: int) -> None:
-        self._reorder.release(ticket, self._unsaid_bytes())
+    def _say(self, ticket: int) -> None:
+        if not self._unsaid:
+            return
+        first, last = self._unsaid[0], self._unsaid[-1]
+        if isinstance(first, Opened) and isinstance(last, Decoded):
+            self._unsaid[0] = Opened(last.digest, first.types)
+        self._reorder.put(ticket, *self._unsaid, more=self._more)
         self._unsaid.clear()
 
     def _reserve(self, ticket: int, nbytes: int) -> None:
@@ -104,32 +161,24 @@ class Decoder:
             self._say(ticket)
         self._reorder.reserve(ticket, nbytes)
 
-    def _messages(self, ticket: int, source: Source, drop_file: DropFile) -> Iterator[Message]:
-        fd = os.open(
-            source.drop / drop_file.name,
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-        )
-        try:
-            _refuse_special(os.fstat(fd))
-        except BadFile:
-            os.close(fd)
-            raise
-        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
-            wait = open_wait_seconds(source.settle, fd)
+    def _messages(
+        self, ticket: int, source: Source, drop_file: DropFile, again: bool
+    ) -> Iterator[Message]:
+        with DropReader(source.drop / drop_file.name) as file:
+            wait = open_wait_seconds(source.settle, file.fileno())
             if wait:
                 yield NotYet(wait, "somebody is writing it")
                 return
-            if Fingerprint.of(os.fstat(fd)) != drop_file.fingerprint:
+            if Fingerprint.of(file.stat()) != drop_file.fingerprint:
                 yield NotYet(0.0, "it has changed", soon=True)
                 return
-            yield from self._content(ticket, source, drop_file, file)
+            yield from self._content(ticket, source, drop_file, file, again)
 
     def _content(
-        self, ticket: int, source: Source, drop_file: DropFile, file: BinaryIO
+        self, ticket: int, source: Source, drop_file: DropFile, file: DropReader, again: bool
     ) -> Iterator[Message]:
-        digest = _digest(file)
-        file.seek(0)
-        opened = open_as_format(source, drop_file.name, file)
+        digest = file.digest() if again else ""
+        opened = open_as_format(source, drop_file.name, typing.cast(BinaryIO, file))
         plan = plan_rows(source, opened.members)
         for dataset, (member, row_type) in plan.items():
             read = opened.members[member].dtype
@@ -145,10 +194,30 @@ class Decoder:
                 hasher.update(rows.reshape(-1).view(np.uint8).data)
                 yield Block(dataset, rows)
             digests[dataset] = hasher.hexdigest()
-        if Fingerprint.of(os.fstat(file.fileno())) != drop_file.fingerprint:
+        digest = file.digest()
+        if Fingerprint.of(file.stat()) != drop_file.fingerprint:
             yield NotYet(0.0, "it changed while it was read", soon=True)
             return
-        yield Decoded(digests)
+        self._learn(source, drop_file, file, opened, plan)
+        yield Decoded(digests, digest)
+
+    def _learn(
+        self,
+        source: Source,
+        drop_file: DropFile,
+        file: DropReader,
+        opened: OpenFile,
+        plan: Mapping[str, tuple[str, RowType]],
+    ) -> None:
+        """Take others like this one together, if they are small and need no decoding."""
+        if opened.plain is None or len(plan) != 1 or drop_file.fingerprint.size > SMALL_BYTES:
+            return
+        ((dataset, (member, row_type)),) = plan.items()
+        info = opened.members[member]
+        rows = 1 if source.datasets[dataset].stack else info.shape[0]
+        if rows and info.dtype == row_type.dtype:
+            header = os.pread(file.fileno(), opened.plain, 0)
+            self._likes.learn(drop_file, Like(header, dataset, row_type, rows))
 
     def _refuse_row(self, member: str, row_type: RowType) -> None:
         if row_type.row_bytes > self._row_bytes_max:
@@ -162,12 +231,15 @@ class Decoder:
         self, ticket: int, opened: OpenFile, member: str, row_type: RowType, stack: bool
     ) -> Iterator[np.ndarray]:
         """The member's rows in slabs, their bytes reserved and of the dataset's type."""
-        # What is asked for fits the bound also once it is cast to a wider dtype.
-        wider = -(-row_type.dtype.itemsize // opened.members[member].dtype.itemsize)
-        slabs = opened.slabs(member, self._slab_bytes // wider, row_type.dtype)
-        if stack:
-            slabs = _stacked(slabs, row_type)
+        read = opened.members[member].dtype
         slab_bytes = max(self._slab_bytes, row_type.row_bytes)
+        if stack and opened.plain is not None and read == row_type.dtype:
+            slabs = _stacked(opened.slabs(member, slab_bytes), row_type)
+        else:
+            # What is asked for fits the bound also once it is cast to a wider dtype.
+            wider = -(-row_type.dtype.itemsize // read.itemsize)
+            slabs = opened.slabs(member, self._slab_bytes // wider, row_type.dtype)
+            slabs = _stacked(slabs, row_type) if stack else slabs
         while True:
             self._reserve(ticket, slab_bytes)
             used = 0
@@ -185,39 +257,17 @@ class Decoder:
 
 def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> Iterator[np.ndarray]:
     """All of ``slabs`` as one row."""
-    row = np.empty((1, *row_type.row_shape), row_type.dtype)
-    if not row_type.row_shape:
-        for slab in slabs:
-            row[0] = cast(slab, row_type.dtype).reshape(())
-        yield row
-        return
-    at = 0
+    row, at = None, 0
     for slab in slabs:
+        if slab.shape == row_type.row_shape:
+            yield cast(slab, row_type.dtype)[None]
+            return
+        if row is None:
+            row = np.empty((1, *row_type.row_shape), row_type.dtype)
         row[0, at : at + len(slab)] = cast(slab, row_type.dtype)
         at += len(slab)
+    assert row is not None, "a row holds something"
     yield row
-
-
-def _digest(file: BinaryIO) -> str:
-    hasher = xxhash.xxh3_128()
-    size = os.fstat(file.fileno()).st_size
-    view = memoryview(bytearray(min(size, _DIGEST_BYTES)))
-    while n := file.readinto(view):  # type: ignore[attr-defined]
-        hasher.update(view[:n])
-    return hasher.hexdigest()
-
-
-def _refuse_special(status: os.stat_result) -> None:
-    kind = stat.S_IFMT(status.st_mode)
-    if kind != stat.S_IFREG:
-        names = {
-            stat.S_IFDIR: "a directory",
-            stat.S_IFIFO: "a named pipe",
-            stat.S_IFSOCK: "a socket",
-            stat.S_IFCHR: "a device",
-            stat.S_IFBLK: "a device",
-        }
-        raise BadFile("a regular file", names.get(kind, "something else"), "Drop plain files only")
 
 
 def _young(source: Source, file: DropFile, error: BadFile) -> Ending:

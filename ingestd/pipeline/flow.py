@@ -1,4 +1,4 @@
-"""The flow: watch -> decode -> reorder -> write -> archive, a thread or more for each.
+"""The flow: watch -> decode -> reorder -> write -> commit, a thread or more for each.
 
 If any part fails, all of them stop, and ``run`` raises why. Then nothing is lost: what was not
 committed is still in the drop directories, and recovery puts the outputs right.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ingestd.config import Config
@@ -16,16 +18,18 @@ from ingestd.errors import BusyWorld
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
-from ingestd.model import DropFile, NotYet
+from ingestd.model import DropFile, NotYet, Task
+from ingestd.pipeline.bundle import SMALL_BYTES, Likes
+from ingestd.pipeline.commit import Committer, Progress, SyncFailed
 from ingestd.pipeline.decode import Decoder
 from ingestd.pipeline.recover import settle
 from ingestd.pipeline.reorder import Reorder
 from ingestd.pipeline.supervise import Supervisor
 from ingestd.pipeline.watch import Watch
-from ingestd.pipeline.write import Progress, Writer
+from ingestd.pipeline.write import Writer
 from ingestd.sinks import Sink
 
-FILES_MAX = 2048
+FILES_MAX = 4096
 """Files that are being decoded, or decoded and not written, at a time."""
 
 _STUCK = (
@@ -53,16 +57,22 @@ class Flow:
     ) -> None:
         self._config = config
         self._outputs = outputs
-        self._ledger_path = ledger_path
         self._progress = progress
         self._once = once
         self._read_back = read_back
         self._reorder = Reorder(config.memory)
-        self._tasks: queue.SimpleQueue[tuple[int, DropFile] | None] = queue.SimpleQueue()
-        self._files: dict[int, DropFile] = {}
+        self._tasks: queue.SimpleQueue[tuple[int, Task] | None] = queue.SimpleQueue()
+        self._files: dict[int, deque[DropFile]] = {}  # of each ticket, those not done with
+        self._handed = self._left = 0  # files handed out, and those the writer is through with
         self._stuck: set[DropFile] = set()
-        self._watch = Watch(config.sources, config.scan, observe=not once)
+        # Python's own lock changes hands at every system call, at 50 times the call's cost: who has
+        # small files to work on takes turns in larger steps.
+        self._turn = threading.Lock()
+        self._likes = Likes()
+        self._watch = Watch(config.sources, config.scan, observe=not once, turn=self._turn)
         self._supervisor = Supervisor(self._wake_all)
+        self._ledger = Ledger(ledger_path)
+        self._committer = Committer(config, self._ledger, self, progress, self._reorder.wake)
 
     def start(self) -> None:
         """Begin."""
@@ -70,6 +80,7 @@ class Flow:
         for number in range(self._config.workers):
             self._supervisor.start(f"decode-{number}", self._decode)
         self._supervisor.start("write", self._write)
+        self._supervisor.start("commit", self._committer.run)
 
     def stop(self) -> None:
         """Ask it to end: what is decoded is committed, nothing more is taken."""
@@ -87,8 +98,14 @@ class Flow:
         """Wait for the end; raises what made it fail."""
         self._supervisor.join()
         self._watch.close()
-        if self._supervisor.failure is not None:
-            raise self._supervisor.failure
+        failure = self._supervisor.failure
+        try:
+            if isinstance(failure, SyncFailed):
+                self._ledger.withdraw_all()
+        finally:
+            self._ledger.close()
+        if failure is not None:
+            raise failure
 
     def _wake_all(self) -> None:
         self._reorder.close()
@@ -99,34 +116,32 @@ class Flow:
     # watch
 
     def _hand_out(self) -> None:
-        ledger = Ledger(self._ledger_path)
-        try:
-            self._settle(ledger)
-            ticket = 0
-            while not self._supervisor.stopping.is_set():
-                self._watch.look(lambda file: ledger.known(file) is not State.NEW)
-                while len(self._files) < FILES_MAX and (file := self._watch.next()) is not None:
-                    self._files[ticket] = file
-                    self._tasks.put((ticket, file))
-                    ticket += 1
-                if self._once and self._watch.nothing_left(len(self._stuck)):
-                    if self._stuck:
-                        raise BusyWorld(f"{len(self._stuck)} {_STUCK}")
-                    self._supervisor.stop()
-                    return
-                self._watch.bell.wait(self._watch.due_in())
+        ledger = self._ledger
+        self._settle(ledger)
+        ticket = 0
+        while not self._supervisor.stopping.is_set():
+            self._watch.look(lambda file: ledger.known(file) is not State.NEW)
+            while self._handed - self._left < FILES_MAX and (files := self._watch.next()):
+                self._files[ticket] = deque(files)
+                self._handed += len(files)
+                again = files[0].fingerprint.size > SMALL_BYTES and ledger.named(files[0])
+                self._tasks.put((ticket, Task(files, again)))
+                ticket += 1
+            if self._once and self._watch.nothing_left(len(self._stuck)):
                 if self._stuck:
-                    self._settle(ledger)
-        finally:
-            ledger.close()
+                    raise BusyWorld(f"{len(self._stuck)} {_STUCK}")
+                self._supervisor.stop()
+                return
+            self._watch.bell.wait(self._watch.due_in())
+            if self._stuck:
+                self._settle(ledger)
 
     def _settle(self, ledger: Ledger) -> None:
         """Try again to let go of files that could not leave their drop directory."""
         before = self._stuck.copy()
         stuck = settle(ledger, self._config.sources, before)
-        for file in before - stuck:
-            self._stuck.discard(file)
-            self._watch.finished(file)
+        self._stuck -= before - stuck
+        self._watch.finished(before - stuck)
         for file in stuck - before:
             self._watch.sources[file.source].out.add(file.name)
             self._stuck.add(file)
@@ -134,46 +149,54 @@ class Flow:
     # decode
 
     def _decode(self) -> None:
-        decoder = Decoder(self._config.sources, self._reorder, self._config.memory)
+        decoder = Decoder(
+            self._config.sources, self._reorder, self._config.memory, self._likes, self._turn
+        )
         while (task := self._tasks.get()) is not None:
             decoder.decode(*task)
 
-    # write, archive
+    # write
 
     def _write(self) -> None:
-        ledger = Ledger(self._ledger_path)
         try:
             writer = Writer(
                 self._config,
-                ledger,
+                self._ledger,
                 self._outputs,
                 self._reorder,
                 tickets=self,
+                committer=self._committer,
                 progress=self._progress,
+                turn=self._turn,
                 read_back=self._read_back,
             )
             writer.run(self._supervisor.stopping.is_set)
         finally:
-            ledger.close()
+            self._committer.finish()
 
-    # what the writer tells of files (write.Tickets)
+    # what the writer and the committer tell of files (write.Tickets)
 
     def file(self, ticket: int) -> DropFile:
-        return self._files[ticket]
+        return self._files[ticket][0]
 
-    def leave(self, ticket: int) -> DropFile:
-        file = self._files.pop(ticket)
-        if len(self._files) == FILES_MAX // 2:
+    def leave(self, ticket: int, count: int = 1) -> list[DropFile]:
+        files = self._files[ticket]
+        left = [files.popleft() for _ in range(count)]
+        if not files:
+            del self._files[ticket]
+        before = self._handed - self._left
+        self._left += count
+        if before - count <= FILES_MAX // 2 < before:
             self._watch.bell.ring()
-        return file
+        return left
 
     def again(self, file: DropFile, why: NotYet) -> None:
         event(logging.DEBUG, f"not yet: {why.why}", source=file.source, file=file)
         self._watch.again(file, why)
 
-    def finished(self, file: DropFile, *, released: bool) -> None:
+    def finished(self, files: Iterable[DropFile], *, released: bool) -> None:
         if released:
-            self._watch.finished(file)
+            self._watch.finished(files)
         else:
-            self._stuck.add(file)
+            self._stuck.update(files)
             self._watch.bell.ring()

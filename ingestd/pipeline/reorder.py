@@ -1,4 +1,4 @@
-"""The reorder buffer: what decoding threads say of many files, given out file by file in order.
+"""The reorder buffer: what decoding threads say of many files, given out in the files' order.
 
 Bytes in flight never exceed ``bytes_max``, and the head of the line can always go on: files
 that run ahead of it share one half of the bytes, so they can never hold all.
@@ -17,14 +17,16 @@ class Closed(Exception):
 
 
 class Reorder:
-    """Tickets are 0, 1, 2, ...: each is a file; each ends with one of ``model.Ending``."""
+    """Tickets are 0, 1, 2, ...: each is a task; it ends with the ending of its last file."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._said: dict[int, deque[Message]] = {}
         self._held: dict[int, int] = {}  # bytes reserved by each ticket, those written left out
         self._in_flight = 0
+        self._ended: set[int] = set()  # all was said of them
         self._head = 0
+        self._woken = False
         self._closed = False
         self._changed = threading.Condition()
 
@@ -57,8 +59,9 @@ class Reorder:
                 self._held[ticket] = left
             self._changed.notify_all()
 
-    def put(self, ticket: int, *messages: Message) -> None:
-        """Say ``messages`` of ``ticket``, in order. Never waits: ``reserve`` has waited.
+    def put(self, ticket: int, *messages: Message, more: bool = False) -> None:
+        """Say ``messages`` of ``ticket``, in order; with an ending as the last of them no more will
+        be said of it, but if there are ``more`` files. Never waits: ``reserve`` has waited.
 
         :raises Closed: the flow is stopping.
         """
@@ -66,25 +69,37 @@ class Reorder:
             if self._closed:
                 raise Closed
             self._said.setdefault(ticket, deque()).extend(messages)
+            if not more and isinstance(messages[-1], Ending):
+                self._ended.add(ticket)
             if ticket == self._head:
                 self._changed.notify_all()
 
     def take(self, timeout: float) -> tuple[int, Message] | None:
-        """The next message of the file at the head, or None after ``timeout`` seconds."""
+        """The next message of the task at the head, or None after ``timeout`` seconds, or woken."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._head in self._said, timeout)
+            if self._head not in self._said:
+                self._changed.wait_for(self._worth_a_look, timeout)
+            self._woken = False
             said = self._said.get(self._head)
             if not said:
                 return None
-            message = said.popleft()
-            ticket = self._head
-            if isinstance(message, Ending):
+            message, ticket = said.popleft(), self._head
+            if not said:
                 del self._said[ticket]
-                self._head += 1
-                self._changed.notify_all()
-            elif not said:
-                del self._said[ticket]
+                if ticket in self._ended:
+                    self._ended.remove(ticket)
+                    self._head += 1
+                    self._changed.notify_all()
             return ticket, message
+
+    def _worth_a_look(self) -> bool:
+        return self._closed or self._woken or self._head in self._said
+
+    def wake(self) -> None:
+        """Let whoever is in ``take`` return."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Whoever waits, and whoever comes later, gets Closed; what was said can be taken."""

@@ -6,20 +6,23 @@ the next few thousand files are known.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ingestd.config import Source
 from ingestd.formats.registry import suffixes
 from ingestd.journal import event
 from ingestd.model import DropFile, Fingerprint, NotYet, shown
+from ingestd.pipeline.bundle import SMALL_BYTES
 from ingestd.pipeline.settle import wait_seconds
 
 # The kernel stamps files with the time of its last tick: those of this tick are still coming.
@@ -29,8 +32,19 @@ _TICK_SECONDS = 0.004
 _SKEW_NS = 10**9
 
 
+_ENTRIES_AT_ONCE = 256
+"""Of a large directory so many are looked at before another thread has its turn."""
+
+TASK_FILES_MAX = 512
+TASK_BYTES_MAX = 1 << 20
+"""So many small files, of so many bytes in all, are decoded together."""
+
 SAY_SECONDS = 5.0
 """A file that has to be left alone for so long is worth a line of log, once."""
+
+
+_Item = tuple[Any, list[tuple[int, str]], str, DropFile]
+"""What a source sorts its files by: its order, their natural names; and the file."""
 
 
 @dataclass(slots=True)
@@ -59,8 +73,10 @@ class SourceScan:
         scan_seconds: float,
         follow: Callable[[], None] = lambda: None,
         before: Iterable[Source] = (),
+        turn: threading.Lock | None = None,
     ) -> None:
         self.source = source
+        self._turn = turn or threading.Lock()
         self.waiting: deque[DropFile] = deque()
         self.out: set[str] = set()  # handed out and not finished
         self._matcher = source.matcher(suffixes(source.format))
@@ -82,6 +98,21 @@ class SourceScan:
         """Something happened in the directory."""
         self._rung = True
         self._ring_bell()
+
+    def take(self) -> tuple[DropFile, ...]:
+        """Hand out the first waiting file, or as many small ones as make one task."""
+        files: list[DropFile] = []
+        nbytes = 0
+        while self.waiting and len(files) < TASK_FILES_MAX:
+            size = self.waiting[0].fingerprint.size
+            nbytes += size
+            if files and (size > SMALL_BYTES or nbytes > TASK_BYTES_MAX):
+                break
+            files.append(self.waiting.popleft())
+            if size > SMALL_BYTES:
+                break
+        self.out.update(file.name for file in files)
+        return tuple(files)
 
     def again(self, file: DropFile, why: NotYet) -> None:
         """``file`` was handed out too early. May be called from any thread."""
@@ -137,10 +168,7 @@ class SourceScan:
         started, tick_ns = time.monotonic(), time.clock_gettime_ns(_REALTIME_COARSE)
         self._take_news()
         self._held = {n: h for n, h in self._held.items() if h.until > started}
-        fresh = self._settled(started, tick_ns)
-        if self._known:
-            fresh = (item for item in fresh if not known(item[-1]))
-        self.waiting = deque(item[-1] for item in heapq.nsmallest(self.files_max, fresh))
+        self.waiting = deque(item[-1] for item in self._first(known, started, tick_ns))
         if len(self.waiting) == self.files_max:
             self._rung = True  # there is more
         # Looking for held files again must not become all that we do.
@@ -148,13 +176,34 @@ class SourceScan:
         soonest = min((h.until for h in self._held.values()), default=self._due)
         self._due = min(self._due, max(soonest, started + pause))
 
-    def _settled(self, now: float, tick_ns: int) -> Iterator[tuple[object, object, str, DropFile]]:
-        for path, name in walk(self.source.drop, self.source.recursive, self._say_closed):
+    def _first(self, known: Callable[[DropFile], bool], now: float, tick_ns: int) -> list[_Item]:
+        """The files that come first of all those settled, in order, ``files_max`` at most."""
+        first: list[_Item] = []
+        entries = walk(self.source.drop, self.source.recursive, self._say_closed)
+        more = True
+        while more:
+            with self._turn:
+                some = list(islice(entries, _ENTRIES_AT_ONCE))
+                settled = self._settled(some, now, tick_ns)
+                if self._known:
+                    settled = (item for item in settled if not known(item[-1]))
+                first += settled
+                more = len(some) == _ENTRIES_AT_ONCE
+                if len(first) >= 2 * self.files_max or not more:
+                    first.sort()
+                    del first[self.files_max :]
+        return first
+
+    def _settled(
+        self, entries: Iterable[tuple[os.DirEntry[str], str]], now: float, tick_ns: int
+    ) -> Iterator[_Item]:
+        source, out, taken = self.source, self.out, self._taken
+        for entry, name in entries:
             captures = self._matcher.match(name)
-            if captures is None or name in self.out or any(t(name) for t in self._taken):
+            if captures is None or name in out or (taken and any(t(name) for t in taken)):
                 continue
             try:
-                stat = path.lstat()
+                stat = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
             fingerprint = Fingerprint.of(stat)
@@ -167,13 +216,13 @@ class SourceScan:
             held = self._held.get(name)
             if held and held.fingerprint == fingerprint and held.until > now:
                 continue
-            wait = wait_seconds(self.source.settle, path, stat)
+            wait = wait_seconds(source.settle, entry.path, stat)
             if wait != 0.0:
                 if wait is not None:
                     self._held[name] = _Hold(fingerprint, now + wait, soon=True)
                 continue
-            file = DropFile(self.source.name, name, fingerprint)
-            yield _order(self.source, stat, name, captures), natural(name), name, file
+            file = DropFile(source.name, name, fingerprint)
+            yield _order(source, stat, name, captures), natural(name), name, file
 
     def _say_closed(self, name: str, error: OSError) -> None:
         if name not in self._closed:
@@ -190,8 +239,8 @@ def walk(
     root: Path,
     recursive: bool,
     closed: Callable[[str, OSError], None] = lambda name, error: None,
-) -> Iterator[tuple[Path, str]]:
-    """Everything in ``root`` by path and by name below it; symbolic links are not followed.
+) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Everything in ``root``, and its name below it; symbolic links are not followed.
 
     ``closed`` is told of directories below ``root`` that cannot be read; the others are.
 
@@ -206,7 +255,7 @@ def walk(
                     if recursive and entry.is_dir(follow_symlinks=False):
                         directories.append(f"{below}{entry.name}/")
                     else:
-                        yield Path(entry.path), below + entry.name
+                        yield entry, below + entry.name
         except FileNotFoundError:
             if not below:
                 raise  # else it was removed since

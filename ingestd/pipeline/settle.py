@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import time
-from pathlib import Path
 
 from ingestd.config import Settle
 
@@ -26,7 +25,7 @@ SKEW_SECONDS_MAX = 3600.0
 _UNOWNED_QUIET_SECONDS = 1.0
 
 
-def wait_seconds(settle: Settle, path: Path, stat: os.stat_result) -> float | None:
+def wait_seconds(settle: Settle, path: str, stat: os.stat_result) -> float | None:
     """What a directory listing tells: 0 = may be settled, else how long to wait; None: no idea."""
     if settle.kind == "quiet":
         return max(0.0, settle.seconds - age_seconds(stat))
@@ -40,9 +39,8 @@ def open_wait_seconds(settle: Settle, fd: int) -> float:
     if settle.kind != "closed":
         return 0.0
     try:
-        # Refused while anybody has the file open for writing, shared memory maps included.
+        lease(fd)
         # Given back at once: a kept lease would hold up the next writer.
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return 0.0
     except OSError as error:
@@ -50,6 +48,15 @@ def open_wait_seconds(settle: Settle, fd: int) -> float:
             return POLL_SECONDS
     # Not our file, or a file system without leases: then silence has to do.
     return max(0.0, _UNOWNED_QUIET_SECONDS - age_seconds(os.fstat(fd)))
+
+
+def lease(fd: int) -> None:
+    """Take a read lease, which says that nobody writes the file; it goes with ``fd`` at the latest.
+
+    :raises OSError: EAGAIN: somebody has it open for writing, shared memory maps included. Else:
+        not our file, or a file system without leases.
+    """
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
 
 
 def age_seconds(stat: os.stat_result) -> float:

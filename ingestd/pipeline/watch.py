@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from ingestd.journal import event
 from ingestd.model import DropFile, NotYet
 from ingestd.pipeline.scan import SourceScan
 
-FILES_MAX = 20_000
+FILES_MAX = 60_000
 """Files known ahead, of all sources together; more of a backlog stays in the directories."""
 
 _EVENTS: list[type[FileSystemEvent]] = [
@@ -68,7 +68,13 @@ class Bell:
 class Watch:
     """All drop directories; hands their files out, a turn each, to whoever decodes them."""
 
-    def __init__(self, sources: dict[str, Source], scan_seconds: float, observe: bool) -> None:
+    def __init__(
+        self,
+        sources: dict[str, Source],
+        scan_seconds: float,
+        observe: bool,
+        turn: threading.Lock | None = None,
+    ) -> None:
         self.bell = Bell()
         self._scan_seconds = scan_seconds
         files_max = max(64, FILES_MAX // len(sources))
@@ -80,6 +86,7 @@ class Watch:
                 scan_seconds,
                 partial(self._follow, source),
                 before=list(sources.values())[:number],
+                turn=turn,
             )
             for number, (name, source) in enumerate(sources.items())
         }
@@ -135,20 +142,19 @@ class Watch:
             if watch.due_in() == 0:
                 watch.scan(known)
 
-    def next(self) -> DropFile | None:
-        """The next waiting file, a turn to each source; None: none waits."""
+    def next(self) -> tuple[DropFile, ...]:
+        """The next waiting file, or some small ones; a turn to each source. Empty: none waits."""
         for _ in range(len(self._turns)):
             watch = self._turns[0]
             self._turns.rotate(-1)
             if watch.waiting:
-                file = watch.waiting.popleft()
-                watch.out.add(file.name)
-                return file
-        return None
+                return watch.take()
+        return ()
 
-    def finished(self, file: DropFile) -> None:
-        """``file`` was handed out and has left the drop directory."""
-        self.sources[file.source].out.discard(file.name)
+    def finished(self, files: Iterable[DropFile]) -> None:
+        """``files`` were handed out and have left the drop directory."""
+        for file in files:
+            self.sources[file.source].out.discard(file.name)
         self.bell.ring()
 
     def again(self, file: DropFile, why: NotYet) -> None:

@@ -1,30 +1,31 @@
-"""The single writer. Every row is written once, in file order, and released only when safe.
+"""The single writer. Every row is written once, in file order, and readers see whole files.
 
-It alone touches the outputs. What it holds in memory between two commits can be made again
-from the drop files, which stay where they are until ``commit`` has ended.
+It alone touches the outputs. What it holds in memory can be made again from the drop files, which
+stay where they are until ``commit`` has made their rows safe.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from logging import INFO, WARNING
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ingestd.config import Config, Source
-from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
+from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
 from ingestd.layout import NAME_BYTES, RECORD, records_path
 from ingestd.ledger import Ledger, Settled
 from ingestd.lifecycle import State
 from ingestd.model import (
     Block,
+    Bundle,
     Decoded,
     DropFile,
     Entry,
@@ -34,8 +35,10 @@ from ingestd.model import (
     Opened,
     Placement,
     RowRange,
+    RowType,
 )
 from ingestd.pipeline import archive
+from ingestd.pipeline.commit import Batch, Committer, Progress
 from ingestd.pipeline.plan import check_types, dataset_spec
 from ingestd.pipeline.reorder import Reorder
 from ingestd.sinks import Sink
@@ -43,40 +46,42 @@ from ingestd.sinks import Sink
 PUBLISH_SECONDS = 0.05
 """Under load, rows become visible at least this often."""
 
-FILES_MAX = 4096
-"""A commit is due when so many files wait for it, however little time has passed."""
+FILES_MAX = 16_384
+"""So many files wait for a commit at the most: then the writer waits for the one under way."""
+
+BYTES_EAGER = 64 << 20
+"""So many bytes are worth a commit of their own, so that the disk begins early."""
+
+FILES_EAGER = 4096
 
 
 class Tickets(Protocol):
     """The files that are in the flow, as the writer sees them."""
 
     def file(self, ticket: int) -> DropFile:
-        """The file of ``ticket``."""
+        """The file of ``ticket`` whose turn it is."""
         ...
 
-    def leave(self, ticket: int) -> DropFile:
-        """The file of ``ticket``, of which no more will be said."""
+    def leave(self, ticket: int, count: int = 1) -> Sequence[DropFile]:
+        """The next ``count`` files of ``ticket``, of which no more will be said."""
         ...
 
     def again(self, file: DropFile, why: NotYet) -> None:
         """``file`` came too early."""
         ...
 
-    def finished(self, file: DropFile, *, released: bool) -> None:
-        """``file`` is done with, and if ``released`` has left its drop directory."""
+    def finished(self, files: Iterable[DropFile], *, released: bool) -> None:
+        """They are done with, and if ``released`` have left their drop directory."""
         ...
 
 
-@dataclass(slots=True)
-class Progress:
-    """What the writer has done since it began; others may read it at any time."""
+class _Written(NamedTuple):
+    """A file whose rows were appended; it has no records yet."""
 
-    files: int = 0
-    rows: int = 0
-    bytes: int = 0
-    skipped: int = 0
-    quarantined: int = 0
-    beat: float = field(default_factory=time.monotonic)
+    file: DropFile
+    digest: str
+    output: str
+    placements: tuple[Placement, ...]
 
 
 @dataclass(slots=True)
@@ -103,7 +108,9 @@ class Writer:
         outputs: Mapping[Path, Sink],
         reorder: Reorder,
         tickets: Tickets,
+        committer: Committer,
         progress: Progress,
+        turn: threading.Lock | None = None,
         read_back: bool = False,
     ) -> None:
         self._config = config
@@ -111,14 +118,17 @@ class Writer:
         self._outputs = outputs
         self._reorder = reorder
         self._tickets = tickets
+        self._committer = committer
         self._progress = progress
+        self._turn = turn or threading.Lock()
         self._read_back = read_back
         self._open: _Open | None = None
         self._last_id = ledger.last_id()
-        self._written: list[Entry] = []  # rows appended, no records yet
+        self._written: list[_Written] = []
         self._published: list[Entry] = []  # records written, the commit is to come
-        self._skipped: list[_Open] = []
-        self._digests: dict[tuple[str, str], str] = {}  # not yet committed content: its file
+        self._twins: list[Settled] = []
+        self._digests: dict[tuple[str, str], DropFile] = {}  # content the ledger does not know yet
+        self._unsynced_bytes = 0
         self._publish_due = self._commit_due = float("inf")
         # A partly filled compressed chunk is written anew at each flush, and SWMR never
         # recycles the old one: files of such sources are flushed only with the commit.
@@ -147,99 +157,194 @@ class Writer:
         self.commit()
 
     def _waits(self) -> int:
-        return len(self._written) + len(self._published) + len(self._skipped)
+        return len(self._written) + len(self._published) + len(self._twins)
 
     def _patience(self, now: float) -> float:
         """Seconds to wait for more before what is there is committed."""
-        if self._slow_waits or not self._waits():
-            return max(0.0, min(0.5, self._commit_due - now))
+        if self._slow_waits or not self._waits() or self._committer.busy():
+            return max(0.0, min(0.5, min(self._publish_due, self._commit_due) - now))
         return 0.0
 
     def _commit_wanted(self, *, idle: bool, now: float) -> bool:
-        if not self._waits():
+        if self._waits() >= FILES_MAX:
+            return True
+        if self._committer.busy():
             return False
+        if self._unsynced_bytes >= BYTES_EAGER or self._waits() >= FILES_EAGER:
+            return True
         at_once = idle and not self._slow_waits
-        return at_once or now >= self._commit_due or self._waits() >= FILES_MAX
+        return self._waits() > 0 and (at_once or now >= self._commit_due)
 
     # One message
 
     def _handle(self, ticket: int, message: Message) -> None:
         match message:
+            case Bundle():
+                self._append_all(ticket, message)
             case Opened():
                 self._open = self._begin(self._tickets.file(ticket), message)
             case Block():
                 self._append(ticket, message)
             case Decoded():
-                self._end(self._tickets.leave(ticket), message)
+                self._end(self._left(ticket), message)
             case NotYet():
                 self._take_back()
-                self._tickets.again(self._tickets.leave(ticket), message)
+                self._tickets.again(self._left(ticket), message)
             case Failed():
                 self._take_back()
-                self._quarantine(self._tickets.leave(ticket), message.reason)
+                self._quarantine(self._left(ticket), message.reason)
+
+    def _left(self, ticket: int) -> DropFile:
+        return self._tickets.leave(ticket)[0]
 
     def _begin(self, file: DropFile, message: Opened) -> _Open:
         source = self._config.sources[file.source]
         opened = _Open(file, source, message.digest, self._outputs[source.output])
-        twin = self._twin(source, message.digest)
-        # Whatever becomes of duplicates: a file that comes again because it never left is none.
-        itself = self._ledger.took(file, message.digest)
-        if itself or (twin and source.duplicates == "skip"):
-            opened.twin = str(file) if itself else twin
-            return opened
         try:
-            if twin:
-                raise BadFile(
-                    "content not seen before",
-                    f"the same content as {twin}",
-                    "Set 'duplicates: append' if files may repeat",
-                )
-            check_types(source, opened.sink.types, message.types)
-            specs = {
-                path: dataset_spec(source.datasets[path], t) for path, t in message.types.items()
-            }
-            opened.sink.ensure(specs, source.attrs)
-            # What HDF5 makes of a dtype may differ from it: without its titles, say.
-            check_types(source, opened.sink.types, message.types)
+            if message.digest:
+                opened.twin = self._twin(source, file, message.digest)
+            if opened.twin is None:
+                self._prepare(source, message.types)
+                opened.starts = {path: opened.sink.rows(path) for path in message.types}
+                opened.ends = dict(opened.starts)
         except BadFile as error:
             opened.bad = error
-            return opened
-        opened.starts = {path: opened.sink.rows(path) for path in message.types}
-        opened.ends = dict(opened.starts)
         return opened
 
-    def _twin(self, source: Source, digest: str) -> str | None:
-        """The file that brought this content before, where that matters."""
+    def _prepare(self, source: Source, types: Mapping[str, RowType]) -> None:
+        """See to it that the datasets are there, and hold rows of these types.
+
+        :raises BadFile: they do not.
+        """
+        sink = self._outputs[source.output]
+        check_types(source, sink.types, types)
+        specs = {path: dataset_spec(source.datasets[path], t) for path, t in types.items()}
+        sink.ensure(specs, source.attrs)
+        # What HDF5 makes of a dtype may differ from it: without its titles, say.
+        check_types(source, sink.types, types)
+
+    def _twin(self, source: Source, file: DropFile, digest: str) -> str | None:
+        """The file that brought this content before, if for that reason its rows are not taken.
+
+        :raises BadFile: for that reason it is bad.
+        """
+        # Whatever becomes of duplicates: a file that comes again because it never left is none.
+        if self._ledger.took(file, digest):
+            return str(file)
         if source.duplicates == "append":
             return None
         waiting = self._digests.get((source.name, digest))
-        return waiting or self._ledger.holds(source.name, digest)
+        twin = str(waiting) if waiting else self._ledger.holds(source.name, digest)
+        if twin and source.duplicates == "quarantine":
+            raise BadFile(
+                "content not seen before",
+                f"the same content as {twin}",
+                "Set 'duplicates: append' if files may repeat",
+            )
+        return twin
 
     def _append(self, ticket: int, block: Block) -> None:
         opened = self._open
         assert opened is not None
         if opened.starts:
             opened.ends[block.dataset] = opened.sink.append(block.dataset, block.rows).stop
-            self._progress.bytes += block.rows.nbytes
+            self._count(block.rows.nbytes)
         self._reorder.release(ticket, block.rows.nbytes)
 
+    def _count(self, nbytes: int) -> None:
+        self._progress.bytes += nbytes
+        self._unsynced_bytes += nbytes
+
     def _end(self, file: DropFile, decoded: Decoded) -> None:
-        opened, self._open = self._open, None
+        opened = self._open
         assert opened is not None
-        if opened.bad is not None:
-            self._quarantine(file, opened.bad)
+        digest = opened.digest or decoded.digest
+        try:
+            if opened.bad is not None:
+                raise opened.bad
+            # Of a large file the digest is only known now.
+            twin = opened.twin
+            if twin is None and not opened.digest:
+                twin = self._twin(opened.source, file, digest)
+            if twin is not None:
+                self._take_back()
+                self._skip(file, digest, twin)
+            else:
+                placements = tuple(
+                    Placement(path, RowRange(opened.starts[path], opened.ends[path]), rows_digest)
+                    for path, rows_digest in decoded.digests.items()
+                )
+                self._keep(file, digest, opened.source, placements)
+        except BadFile as error:
+            self._take_back()
+            self._quarantine(file, error)
+        self._open = None
+        self._schedule(file.source)
+
+    def _append_all(self, ticket: int, bundle: Bundle) -> None:
+        """Append small files together: what the steps above would make of one after the other."""
+        with self._turn:
+            self._append_bundle(ticket, bundle)
+
+    def _append_bundle(self, ticket: int, bundle: Bundle) -> None:
+        files = self._tickets.leave(ticket, len(bundle.digests))
+        source = self._config.sources[files[0].source]
+        seen = self._ledger.seen([digest for digest, _ in bundle.digests])
+        fresh: list[int] = []
+        for number, (file, (digest, _)) in enumerate(zip(files, bundle.digests, strict=True)):
+            try:
+                known = digest in seen or (source.name, digest) in self._digests
+                twin = self._twin(source, file, digest) if known else None
+            except BadFile as error:
+                self._quarantine(file, error)
+                continue
+            if twin is not None:
+                self._skip(file, digest, twin)
+            else:
+                fresh.append(number)
+                self._digests[source.name, digest] = file
+        self._append_fresh(source, bundle, files, fresh)
+        self._reorder.release(ticket, bundle.rows.nbytes)
+        self._schedule(source.name)
+
+    def _append_fresh(
+        self, source: Source, bundle: Bundle, files: Sequence[DropFile], fresh: list[int]
+    ) -> None:
+        if not fresh:
             return
-        if opened.twin is not None:
-            self._skipped.append(opened)
-        else:
-            placements = tuple(
-                Placement(path, RowRange(opened.starts[path], opened.ends[path]), digest)
-                for path, digest in decoded.digests.items()
+        try:
+            self._prepare(source, {bundle.dataset: bundle.type})
+        except BadFile as error:
+            for number in fresh:
+                del self._digests[source.name, bundle.digests[number][0]]
+                self._quarantine(files[number], error)
+            return
+        rows, step = bundle.rows, bundle.file_rows
+        if len(fresh) < len(files):
+            rows = rows.reshape(len(files), step, *rows.shape[1:])[fresh].reshape(
+                -1, *rows.shape[1:]
             )
-            output = str(opened.source.output)
-            self._written.append(Entry(self._new_id(), file, opened.digest, output, placements))
-            self._digests[file.source, opened.digest] = str(file)
-            self._slow_waits |= file.source in self._slow
+        at = self._outputs[source.output].append(bundle.dataset, rows).start
+        self._count(rows.nbytes)
+        for number in fresh:
+            digest, rows_digest = bundle.digests[number]
+            placement = Placement(bundle.dataset, RowRange(at, at + step), rows_digest)
+            self._keep(files[number], digest, source, (placement,))
+            at += step
+
+    def _keep(
+        self, file: DropFile, digest: str, source: Source, placements: tuple[Placement, ...]
+    ) -> None:
+        self._written.append(_Written(file, digest, str(source.output), placements))
+        self._digests[source.name, digest] = file
+        self._slow_waits |= source.name in self._slow
+
+    def _skip(self, file: DropFile, digest: str, twin: str) -> None:
+        why = f"same content as {twin}"
+        event(INFO, f"skipped: {why}", source=file.source, file=file)
+        self._twins.append(Settled(self._new_id(), file, State.SKIPPED, why, digest))
+
+    def _schedule(self, source: str) -> None:
         now = time.monotonic()
         if not self._slow_waits:
             self._publish_due = min(self._publish_due, now + PUBLISH_SECONDS)
@@ -263,7 +368,10 @@ class Writer:
         self._progress.quarantined += 1
         directory = self._config.sources[file.source].quarantine
         event(WARNING, f"quarantined: {error}", source=file.source, file=file, to=directory)
-        self._release([(file_id, file, reason)])
+        released = archive.let_go(self._config.sources, [(file_id, file, reason)])
+        if released:
+            self._ledger.release(released)
+        self._tickets.finished([file], released=bool(released))
 
     # The commit sequence
 
@@ -273,109 +381,75 @@ class Writer:
         A crash between any two leaves rows without records, which recovery cuts, or rows that
         the ledger calls pending, which recovery finishes.
         """
-        entries, self._written = self._written, []
-        if not entries:
-            return
-        touched = {e.output: self._outputs[Path(e.output)] for e in entries}
+        self._publish_due = float("inf")
+        written, self._written = self._written, []
+        if written:
+            with self._turn:
+                self._publish(written)
+
+    def _publish(self, written: list[_Written]) -> None:
+        touched = {name: self._outputs[Path(name)] for name in {w.output for w in written}}
         for sink in touched.values():
             sink.flush()
+        entries = [Entry(self._new_id(), *w) for w in written]
         self._ledger.intend(entries)
         for output, sink in touched.items():
             append_records(sink, [e for e in entries if e.output == output])
             sink.flush()
         self._published += entries
-        self._publish_due = float("inf")
+        self._digests.clear()
 
     def commit(self) -> None:
-        """Disk, then ledger, then the drop files: a file is let go only when its rows are safe.
-
-        A crash between any two leaves a file that the ledger knows, and recovery lets it go.
-        """
+        """Publish, and hand over what is published: the disk, the ledger and the drop files come
+        next (``Committer.commit``)."""
         self.publish()
         entries, self._published = self._published, []
-        skipped, self._skipped = self._skipped, []
+        twins, self._twins = self._twins, []
+        if self._read_back and entries:
+            _check_rows(self._outputs, entries)
+            self._read_back = False
+        outputs = {Path(name) for name in {e.output for e in entries}}
+        if self._open is not None:
+            outputs.add(self._open.source.output)
         durable = self._config.commit.durability == "synced"
-        try:
-            for output in {e.output for e in entries}:
-                self._outputs[Path(output)].flush(durable=durable)
-        except BusyWorld:
-            # After a failed fsync the kernel may call pages clean that never reached the disk:
-            # these rows would read back right, and be gone after a loss of power. Write anew.
-            self._ledger.withdraw([e.file_id for e in entries])
-            raise
-        if entries:
-            if self._read_back:
-                _check_rows(self._outputs, entries)
-                self._read_back = False
-            self._ledger.commit([e.file_id for e in entries], durable)
-        twins = [self._skip(opened) for opened in skipped]
-        if twins:
-            self._ledger.settle(twins)
-        self._report(entries, len(twins))
-        done = [(e.file_id, e.file, "") for e in entries]
-        self._release(done + [(t.file_id, t.file, "") for t in twins])
-        self._digests.clear()
+        barriers = [self._outputs[output].barrier() for output in outputs] if durable else []
+        self._unsynced_bytes = 0
         self._slow_waits = False
         self._commit_due = float("inf")
-
-    def _skip(self, opened: _Open) -> Settled:
-        why = f"same content as {opened.twin}"
-        event(INFO, f"skipped: {why}", source=opened.source.name, file=opened.file)
-        return Settled(self._new_id(), opened.file, State.SKIPPED, why, opened.digest)
-
-    def _release(self, done: list[tuple[int, DropFile, str]]) -> None:
-        released = archive.let_go(self._config.sources, done)
-        if released:
-            self._ledger.release(released)
-        for file_id, file, _ in done:
-            self._tickets.finished(file, released=file_id in released)
-
-    def _report(self, entries: list[Entry], skipped: int) -> None:
-        self._progress.files += len(entries)
-        self._progress.skipped += skipped
-        for source, group in groupby(entries, key=lambda e: e.file.source):
-            files = list(group)
-            rows = sum(len(p.rows) for e in files for p in e.placements)
-            self._progress.rows += rows
-            event(
-                INFO,
-                "committed",
-                source=source,
-                files=len(files),
-                rows=rows,
-                last=files[-1].file,
-            )
+        if entries or twins or barriers:
+            self._committer.hand(Batch(entries, twins, barriers))
 
 
 def append_records(
-    sink: Sink, entries: list[Entry], there: Collection[tuple[int, str]] = ()
+    sink: Sink, entries: Sequence[Entry], there: Collection[tuple[int, str]] = ()
 ) -> None:
     """Append the record (``layout.RECORD``) of each entry, in every dataset that it feeds.
 
     ``there``: records that exist, by file id and dataset.
     """
-    records: dict[str, list[tuple[object, ...]]] = {}
-    now = time.time_ns()
+    wanted: dict[str, list[tuple[Entry, Placement]]] = {}
     for e in entries:
         for p in e.placements:
-            if (e.file_id, p.dataset) in there:
-                continue
-            records.setdefault(p.dataset, []).append(
-                (
-                    p.rows.start,
-                    len(p.rows),
-                    os.fsencode(e.file.name)[-NAME_BYTES:],
-                    p.digest.encode(),
-                    e.file.fingerprint.mtime_ns,
-                    now,
-                    e.file.source.encode(),
-                    e.file_id,
-                    e.digest.encode(),
-                    len(e.placements),
-                )
-            )
-    for path, rows in records.items():
-        sink.append(records_path(path), np.array(rows, RECORD))
+            if not there or (e.file_id, p.dataset) not in there:
+                wanted.setdefault(p.dataset, []).append((e, p))
+    for dataset, pairs in wanted.items():
+        sink.append(records_path(dataset), _records(pairs))
+
+
+def _records(pairs: list[tuple[Entry, Placement]]) -> np.ndarray:
+    # Column by column: row by row takes three times as long.
+    records = np.zeros(len(pairs), RECORD)
+    records["first_row"] = [p.rows.start for _, p in pairs]
+    records["rows"] = [len(p.rows) for _, p in pairs]
+    records["name"] = [os.fsencode(e.file.name)[-NAME_BYTES:] for e, _ in pairs]
+    records["digest"] = [p.digest.encode() for _, p in pairs]
+    records["mtime_ns"] = [e.file.fingerprint.mtime_ns for e, _ in pairs]
+    records["committed_ns"] = time.time_ns()
+    records["source"] = [e.file.source.encode() for e, _ in pairs]
+    records["file_id"] = [e.file_id for e, _ in pairs]
+    records["file_digest"] = [e.digest.encode() for e, _ in pairs]
+    records["datasets"] = [len(e.placements) for e, _ in pairs]
+    return records
 
 
 def _check_rows(outputs: Mapping[Path, Sink], entries: list[Entry]) -> None:

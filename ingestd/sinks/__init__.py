@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,6 +66,11 @@ class Sink(Protocol):
 
     def flush(self, *, durable: bool = False) -> None:
         """Readers see every row appended so far; ``durable``: and it survives a loss of power."""
+        ...
+
+    def barrier(self) -> Callable[[], None]:
+        """What makes all that was flushed so far survive a loss of power. Any thread may call it,
+        once, whatever became of the sink; it raises as the sink's own methods do."""
         ...
 
     def close(self) -> None:

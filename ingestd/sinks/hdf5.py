@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,11 @@ class Hdf5Sink:
                 live.write_out()
             # File.flush, not Dataset.flush: it writes the end of allocation too.
             h5f.flush(self._file, h5f.SCOPE_GLOBAL)
-            if durable:
-                os.fsync(self._file.get_vfd_handle())
-                self._check_is_ours()
+        if durable:
+            self.barrier()()
+
+    def barrier(self) -> Callable[[], None]:
+        return _Barrier(self.path, None if self._file is None else self._file.get_vfd_handle())
 
     def close(self) -> None:
         if self._file is None:
@@ -168,19 +170,43 @@ class Hdf5Sink:
         return found
 
     def _check_is_ours(self) -> None:
-        if self._file is None:
-            return
-        ours = os.fstat(self._file.get_vfd_handle())
-        try:
-            there = self.path.stat()
-        except FileNotFoundError:
-            there = None
-        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-            raise BrokenInvariant(
-                f"{self.path}: the output was removed or replaced while it was being written. "
-                "Put the file back and start again; rows not yet committed are still in the "
-                "drop directories"
-            )
+        if self._file is not None:
+            _check_is_there(self.path, self._file.get_vfd_handle())
+
+
+class _Barrier:
+    """``fsync`` of an open file, in whatever thread, also if it was closed since."""
+
+    def __init__(self, path: Path, fd: int | None) -> None:
+        self._path = path
+        self._fd = None if fd is None else os.dup(fd)
+
+    def __call__(self) -> None:
+        if self._fd is not None:
+            with world(self._path):
+                os.fsync(self._fd)
+                _check_is_there(self._path, self._fd)
+            self.__del__()
+
+    def __del__(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+def _check_is_there(path: Path, fd: int) -> None:
+    """Refuse to go on where the file that is open is not the one at ``path`` any more."""
+    ours = os.fstat(fd)
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        there = None
+    if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+        raise BrokenInvariant(
+            f"{path}: the output was removed or replaced while it was being written. "
+            "Put the file back and start again; rows not yet committed are still in the "
+            "drop directories"
+        )
 
 
 class _LiveDataset:

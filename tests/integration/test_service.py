@@ -22,7 +22,7 @@ OTHER_STATE = "state: other\nsources: {b: {drop: drop/b, output: data.h5}}\n"
 def test_a_signal_under_load_stops_it_within_5_seconds_and_nothing_is_lost(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    for n in range(1500):
+    for n in range(9000):
         put(tmp_path / f"drop/a/{n}.npy", n, 2000)
 
     with Station(tmp_path, SIMPLE + "commit: {every: 10ms}") as station:

@@ -27,6 +27,7 @@ from ingestd.model import (
     NotYet,
     Opened,
     RowType,
+    Task,
 )
 from ingestd.pipeline import decode as decode_module
 from ingestd.pipeline import plan as plan_module
@@ -58,7 +59,7 @@ def decoded(source: Source, name: str, file: DropFile | None = None) -> list[Mes
 
     taker = threading.Thread(target=take)
     taker.start()
-    Decoder({"s": source}, reorder, MEMORY).decode(0, file or drop_file(source, name))
+    Decoder({"s": source}, reorder, MEMORY).decode(0, Task((file or drop_file(source, name),)))
     taker.join()
     assert reorder._in_flight == 0
     assert not reorder._held
@@ -160,7 +161,7 @@ def test_rows_of_half_the_memory_in_many_files_at_once_are_no_deadlock(tmp_path)
         decoder = Decoder({"s": source}, reorder, MEMORY)
         while todo:
             ticket = todo.pop()
-            decoder.decode(ticket, drop_file(source, f"{ticket}.npy"))
+            decoder.decode(ticket, Task((drop_file(source, f"{ticket}.npy"),)))
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
     for thread in threads:
@@ -307,7 +308,7 @@ def test_a_directory_out_of_reach_is_a_busy_world_and_no_bad_file(tmp_path, monk
 class Faulty:
     """A format that gives ``good`` slabs of one megabyte, then does what it is told to."""
 
-    name, suffixes, Options = "faulty", (".npy",), FormatOptions
+    name, suffixes, Options, plain = "faulty", (".npy",), FormatOptions, None
 
     def __init__(self, path: Path, good: int, fault: BaseException | str) -> None:
         self._path, self._good, self._fault = path, good, fault
@@ -371,7 +372,7 @@ def test_when_the_flow_stops_a_decoder_that_waits_ends(tmp_path) -> None:
 
     def work() -> None:
         try:
-            Decoder({"s": source}, reorder, MEMORY).decode(1, file)
+            Decoder({"s": source}, reorder, MEMORY).decode(1, Task((file,)))
         except Closed as closed:
             result.append(closed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from ingestd.model import (
     RowType,
 )
 from ingestd.pipeline import archive
+from ingestd.pipeline.commit import Committer, Progress
 from ingestd.pipeline.reorder import Reorder
-from ingestd.pipeline.write import Progress, Writer
+from ingestd.pipeline.write import Writer
 from ingestd.sinks import DatasetSpec
 
 MEMORY = 8 << 20
@@ -86,7 +87,10 @@ class MemorySink:
             self.data[dataset] = [self.array(dataset)[:end]]
 
     def flush(self, *, durable: bool = False) -> None:
-        self._step("sync" if durable else "flush")
+        self._step("flush")
+
+    def barrier(self) -> Callable[[], None]:
+        return lambda: self._step("sync")
 
     def close(self) -> None:
         self._step("close")
@@ -109,7 +113,7 @@ class Bench:
         self.ledger = Ledger(root / "ledger.sqlite")
         self.reorder = Reorder(MEMORY)
         self.progress = Progress()
-        self.files: dict[int, DropFile] = {}
+        self.files: dict[int, list[DropFile]] = {}
         self.finished_files: list[tuple[str, bool]] = []
         self.again_files: list[str] = []
         self.monkeypatch = monkeypatch
@@ -130,16 +134,18 @@ class Bench:
     # what the writer asks of the flow (write.Tickets)
 
     def file(self, ticket: int) -> DropFile:
-        return self.files[ticket]
+        return self.files[ticket][0]
 
-    def leave(self, ticket: int) -> DropFile:
-        return self.files.pop(ticket)
+    def leave(self, ticket: int, count: int = 1) -> list[DropFile]:
+        files = self.files.pop(ticket)
+        assert len(files) == count
+        return files
 
     def again(self, file: DropFile, why: NotYet) -> None:
         self.again_files.append(file.name)
 
-    def finished(self, file: DropFile, *, released: bool) -> None:
-        self.finished_files.append((file.name, released))
+    def finished(self, files: Iterable[DropFile], *, released: bool) -> None:
+        self.finished_files += [(file.name, released) for file in files]
 
     # what tests do
 
@@ -148,7 +154,7 @@ class Bench:
         path = self.source.drop / name
         path.write_bytes(b"x")
         ticket = max(self.files, default=self.reorder._head - 1) + 1
-        self.files[ticket] = drop_file(self.source, name)
+        self.files[ticket] = [drop_file(self.source, name)]
         for message in messages:
             if isinstance(message, Block):
                 self.reorder.reserve(ticket, message.rows.nbytes)
@@ -156,14 +162,17 @@ class Bench:
 
     def run(self) -> None:
         """Let a writer take all that was said."""
+        committer = Committer(self.config, self.ledger, self, self.progress)
+        committer.hand = committer.commit  # at once, and in this thread
         writer = Writer(
             self.config,
             self.ledger,
             {self.source.output: self.sink},
             self.reorder,
             self,
+            committer,
             self.progress,
-            self.read_back,
+            read_back=self.read_back,
         )
         self.reorder.close()
         writer.run(lambda: True)
@@ -408,7 +417,7 @@ def test_rows_that_were_written_anew_are_read_back_before_they_are_committed(ben
 
     b.run()
 
-    assert b.steps.index("sync") < b.steps.index("digest") < b.steps.index("ledger.commit")
+    assert b.steps.index("records") < b.steps.index("digest") < b.steps.index("ledger.commit")
 
 
 def test_rows_that_do_not_read_back_are_not_committed(bench) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
+from typing import Protocol
 
 log = logging.getLogger("ingestd")
 
@@ -73,3 +76,25 @@ def set_up(to_journal: bool = False, verbose: bool = False) -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class Lines(Protocol):
+    """Where lines of log can go."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
+@contextlib.contextmanager
+def lines_to(stream: Lines) -> Iterator[None]:
+    """Meanwhile, what would go to stderr goes to ``stream``."""
+    handlers = [h for h in log.handlers if isinstance(h, logging.StreamHandler)]
+    before = [handler.stream for handler in handlers]
+    try:
+        for handler in handlers:
+            handler.setStream(stream)
+        yield
+    finally:
+        for handler, stderr in zip(handlers, before, strict=True):
+            handler.setStream(stderr)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import time
 
 import click
 
 from ingestd import journal
 from ingestd.cli import config_path
+from ingestd.cli.bar import Bar, shown_rates, shown_seconds
 from ingestd.config import Config, config_name
+from ingestd.pipeline.write import Progress
 from ingestd.service import Service, load_config
 
 
@@ -29,19 +31,26 @@ def run(ctx: click.Context, once: bool, verbose: bool) -> None:
     if sys.stderr.isatty():
         _say_what_is_watched(config, config_name(path))
     service = Service(config, once=once)
-    if once and sys.stderr.isatty():
-        _run_with_bar(service)
+    if not once:
+        service.run()
+        return
+    began = time.monotonic()
+    if sys.stderr.isatty():
+        with Bar(service) as bar:
+            service.run(bar.tick)
     else:
         service.run()
-    if once:
-        done = service.progress
-        click.echo(
-            f"{done.files} files, {done.rows} rows committed; "
-            f"{done.skipped} skipped, {done.quarantined} quarantined",
-            err=True,
-        )
-        if done.quarantined:
-            sys.exit(1)
+    click.echo(_summary(service.progress, time.monotonic() - began), err=True)
+    if service.progress.quarantined:
+        sys.exit(1)
+
+
+def _summary(done: Progress, seconds: float) -> str:
+    rates = f" ({shown_rates(done.files / seconds, done.bytes / seconds)})" if done.files else ""
+    return (
+        f"{done.files} files, {done.rows} rows committed in {shown_seconds(seconds)}{rates}; "
+        f"{done.skipped} skipped, {done.quarantined} quarantined"
+    )
 
 
 def _stderr_is_the_journal() -> bool:
@@ -63,28 +72,3 @@ def _say_what_is_watched(config: Config, name: str) -> None:
             err=True,
         )
     click.echo("Ctrl-C ends it.", err=True)
-
-
-def _run_with_bar(service: Service) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.completed:.0f} of {task.total:.0f} files"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=0, rate="")
-        service.run(_advance(bar.update, task, service))
-
-
-def _advance(update: Callable[..., None], task: object, service: Service) -> Callable[[], None]:
-    def tick() -> None:
-        done = service.progress
-        seen = done.files + done.skipped + done.quarantined
-        waiting = service.flow.waiting() if service.flow else 0
-        update(task, completed=seen, total=seen + waiting, rate=f"{done.bytes / 2**20:.0f} MiB")
-
-    return tick

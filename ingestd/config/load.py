@@ -6,16 +6,17 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ingestd.config import document
-from ingestd.config.document import Document
 from ingestd.config.model import Config
 from ingestd.config.problems import Location, Problem
 from ingestd.config.wording import KEY, is_about_key, worded
 from ingestd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ingestd.config.document import Document
 
 DEFAULT = Path("ingestd.yaml")
 CONFIG_BYTES_MAX = 2**20
@@ -53,6 +54,8 @@ def load(path: Path | None, more: Callable[[Config], Iterable[Problem]] | None =
     found = _found(path)
     if found is None:
         return Config.model_validate(BUILT_IN)
+    from ingestd.config import document  # late: without a file, nobody needs YAML
+
     name = _printable(found)
     content = _content(found, name)
     try:

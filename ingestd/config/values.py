@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -68,6 +67,8 @@ class Compression:
 
 def listed(names: Iterable[str], wrong: str = "") -> str:
     """``a, b or c``, preceded by the one that ``wrong`` was probably meant to be."""
+    import difflib  # late: only a mistake needs it
+
     known = list(names)
     near = difflib.get_close_matches(wrong, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

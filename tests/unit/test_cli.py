@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -154,7 +156,9 @@ def test_once_takes_what_is_there_and_status_and_trace_tell_of_it(tmp_path) -> N
     status = json.loads(run("status", "--json", cwd=tmp_path).stdout)
     trace = json.loads(run("trace", "out/o.h5", "3", "--json", cwd=tmp_path).stdout)
 
-    assert "1 files, 5 rows committed; 0 skipped, 0 quarantined" in done.stderr
+    assert "1 files, 5 rows committed in 0." in done.stderr
+    assert " files/s, " in done.stderr
+    assert "/s); 0 skipped, 0 quarantined" in done.stderr
     assert status["running"] is False
     (source,) = status["sources"]
     assert (source["files"], source["rows"], source["waiting"]) == (1, 5, 0)
@@ -246,3 +250,15 @@ def test_the_schema_is_json(tmp_path) -> None:
 )
 def test_an_output_and_its_dataset_are_told_apart(word: str, expected) -> None:
     assert _split(word) == (Path(expected[0]), expected[1])
+
+
+def test_the_help_of_all_imports_no_command() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from ingestd.cli import cli; "
+        "assert CliRunner().invoke(cli, ['--help']).exit_code == 0; "
+        "print(*({'h5py', 'numpy', 'pydantic', 'rich', 'yaml'} & sys.modules.keys()))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []

@@ -1,0 +1,115 @@
+"""``check --sample``: which rows a file would become."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ingestd.config import Config, Source
+from ingestd.errors import BadFile, IngestdError, UsageError
+from ingestd.formats.registry import suffixes
+from ingestd.model import RowType
+from ingestd.pipeline.decode import SLAB_BYTES_MAX
+from ingestd.pipeline.plan import cast, check_types, open_as_format, plan_rows
+from ingestd.sinks import DatasetSpec
+from ingestd.sinks.hdf5_create import chunk_rows
+from ingestd.tail import Output
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one dataset would get from the sample."""
+
+    dataset: str
+    member: str
+    type: RowType
+    rows: int
+    chunk_rows: int
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "dataset": self.dataset,
+            "member": self.member,
+            "dtype": str(self.type.dtype),
+            "row_shape": self.type.row_shape,
+            "rows": self.rows,
+            "chunk_rows": self.chunk_rows,
+        }
+
+
+def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool) -> None:
+    """Print what would become of ``sample``.
+
+    :raises IngestdError: it would be quarantined.
+    """
+    source = _source_of(config, sample, wanted)
+    try:
+        targets = _targets(source, sample)
+        _compare(source, targets)
+    except BadFile as error:
+        raise IngestdError(f"{sample}: would be quarantined: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{sample}: {error.strerror}") from error
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "sample": str(sample),
+                    "source": source.name,
+                    "output": str(source.output),
+                    "datasets": [target.as_json() for target in targets],
+                }
+            )
+        )
+        return
+    click.echo(f"{sample}: taken by source '{source.name}'")
+    for t in targets:
+        click.echo(
+            f"  member '{t.member}' -> {source.output}:{t.dataset}: {t.rows} rows of "
+            f"{t.type}, in chunks of {t.chunk_rows} rows = {t.chunk_rows * t.type.row_bytes} bytes"
+        )
+
+
+def _source_of(config: Config, sample: Path, wanted: str | None) -> Source:
+    if wanted is not None:
+        if wanted not in config.sources:
+            raise UsageError(f"--source {wanted}: there is only {', '.join(config.sources)}")
+        return config.sources[wanted]
+    for source in config.sources.values():
+        if source.matcher(suffixes(source.format)).match(sample.name) is not None:
+            return source
+    matches = ", ".join(f"{s.name} ({s.match})" for s in config.sources.values())
+    raise UsageError(f"{sample}: no source matches this name: {matches}. Name one with --source")
+
+
+def _targets(source: Source, sample: Path) -> list[Target]:
+    with sample.open("rb", buffering=0) as file:
+        opened = open_as_format(source, sample.name, file)
+        targets = []
+        for path, (member, row_type) in plan_rows(source, opened.members).items():
+            spec = source.datasets[path]
+            # The whole member is read, as the daemon would: only that finds every fault.
+            slabs = opened.slabs(member, SLAB_BYTES_MAX, row_type.dtype)
+            rows = sum(len(cast(slab, row_type.dtype)) if slab.ndim else 1 for slab in slabs)
+            targets.append(
+                Target(
+                    path,
+                    member,
+                    row_type,
+                    1 if spec.stack else rows,
+                    chunk_rows(DatasetSpec(row_type, spec.chunk_rows)),
+                )
+            )
+        return targets
+
+
+def _compare(source: Source, targets: list[Target]) -> None:
+    if source.output.exists():
+        with Output(source.output) as output:
+            there = {name: output.rows(name, 0, 0) for name in output.datasets}
+        held = {name: RowType(rows.dtype, rows.shape[1:]) for name, rows in there.items()}
+        check_types(source, held, {target.dataset: target.type for target in targets})

@@ -20,10 +20,11 @@ import xxhash
 from h5py import h5d, h5f, h5p, h5s
 
 from ingestd import layout
+from ingestd.chunks import CHUNK_BYTES
 from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
-from ingestd.sinks.hdf5_create import CHUNK_BYTES, create
+from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
 from ingestd.sinks.reserve import Reserve
 

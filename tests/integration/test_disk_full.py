@@ -179,7 +179,8 @@ def small_disk(request, tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount")
     disk = tmp_path / "full"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', '4m')}", "none", disk]).returncode:
+    size = f"size={getattr(request, 'param', '4m')}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", disk]).returncode:
         pytest.skip("this root may not mount (a container?)")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)

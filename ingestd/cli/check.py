@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from ingestd.chunks import CHUNK_BYTES, plan_chunks
 from ingestd.cli import config_path
-from ingestd.config import Source, config_name, load
+from ingestd.config import Dataset, Source, config_name, load
 from ingestd.errors import ConfigError
 from ingestd.formats.registry import check_options
 
@@ -35,8 +36,26 @@ def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: 
     else:
         click.echo(f"{config_name(path)}: right")
         for source in config.sources.values():
-            for dataset in source.datasets:
-                click.echo(f"  {source.name}: {source.drop}/ -> {source.output}:{dataset}")
+            for name, dataset in source.datasets.items():
+                target = f"{source.output}:{name}{_chunks(dataset)}"
+                click.echo(f"  {source.name}: {source.drop}/ -> {target}")
+
+
+def _chunks(dataset: Dataset) -> str:
+    """What can be said of the chunks before a file is there."""
+    if dataset.row_bytes is None:
+        return ""
+    compressed = dataset.compression.name != "none"
+    plan = plan_chunks(
+        dataset.row_bytes,
+        1 if dataset.stack else None,
+        compressed=compressed,
+        asked=dataset.chunk_rows,
+    )
+    if dataset.chunk_rows or dataset.stack or dataset.row_bytes > CHUNK_BYTES:
+        return f", in {plan}"
+    about = "" if compressed else f" of about {plan.rows} rows"
+    return f", in chunks{about} fitted to the first file"
 
 
 def _problems(source: Source) -> list[str]:

@@ -12,7 +12,7 @@ from ingestd import journal
 from ingestd.cli import config_path
 from ingestd.cli.bar import Bar, shown_rates, shown_seconds
 from ingestd.config import Config, config_name
-from ingestd.pipeline.write import Progress
+from ingestd.pipeline.commit import Progress
 from ingestd.service import Service, load_config
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
+from ingestd.chunks import ChunkPlan
 from ingestd.config import Config, Source
 from ingestd.errors import BadFile, IngestdError, UsageError
 from ingestd.formats.registry import suffixes
 from ingestd.model import RowType
 from ingestd.pipeline.decode import SLAB_BYTES_MAX
-from ingestd.pipeline.plan import cast, check_types, open_as_format, plan_rows
-from ingestd.sinks import DatasetSpec
-from ingestd.sinks.hdf5_create import chunk_rows
+from ingestd.pipeline.plan import (
+    cast,
+    check_types,
+    dataset_spec,
+    file_rows,
+    open_as_format,
+    plan_rows,
+)
+from ingestd.sinks.hdf5_create import chunk_plan
 from ingestd.tail import Output
 
 
@@ -27,7 +35,7 @@ class Target:
     member: str
     type: RowType
     rows: int
-    chunk_rows: int
+    chunks: ChunkPlan
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
@@ -37,7 +45,7 @@ class Target:
             "dtype": str(self.type.dtype),
             "row_shape": self.type.row_shape,
             "rows": self.rows,
-            "chunk_rows": self.chunk_rows,
+            "chunk_rows": self.chunks.rows,
         }
 
 
@@ -49,7 +57,7 @@ def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool
     source = _source_of(config, sample, wanted)
     try:
         targets = _targets(source, sample)
-        _compare(source, targets)
+        held = _compare(source, targets)
     except BadFile as error:
         raise IngestdError(f"{sample}: would be quarantined: {error}") from error
     except OSError as error:
@@ -68,9 +76,11 @@ def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool
         return
     click.echo(f"{sample}: taken by source '{source.name}'")
     for t in targets:
+        # A dataset that is there keeps the chunks that it was made with.
+        chunks = "" if t.dataset in held else f", in {t.chunks}"
         click.echo(
             f"  member '{t.member}' -> {source.output}:{t.dataset}: {t.rows} rows of "
-            f"{t.type}, in chunks of {t.chunk_rows} rows = {t.chunk_rows * t.type.row_bytes} bytes"
+            f"{t.type}{chunks}"
         )
 
 
@@ -95,21 +105,19 @@ def _targets(source: Source, sample: Path) -> list[Target]:
             # The whole member is read, as the daemon would: only that finds every fault.
             slabs = opened.slabs(member, SLAB_BYTES_MAX, row_type.dtype)
             rows = sum(len(cast(slab, row_type.dtype)) if slab.ndim else 1 for slab in slabs)
-            targets.append(
-                Target(
-                    path,
-                    member,
-                    row_type,
-                    1 if spec.stack else rows,
-                    chunk_rows(DatasetSpec(row_type, spec.chunk_rows)),
-                )
-            )
+            rows = 1 if spec.stack else rows
+            known = file_rows(spec, opened.members[member])
+            chunks = replace(chunk_plan(dataset_spec(spec, row_type, known)), file_rows=rows)
+            targets.append(Target(path, member, row_type, rows, chunks))
         return targets
 
 
-def _compare(source: Source, targets: list[Target]) -> None:
-    if source.output.exists():
-        with Output(source.output) as output:
-            there = {name: output.rows(name, 0, 0) for name in output.datasets}
-        held = {name: RowType(rows.dtype, rows.shape[1:]) for name, rows in there.items()}
-        check_types(source, held, {target.dataset: target.type for target in targets})
+def _compare(source: Source, targets: list[Target]) -> Mapping[str, RowType]:
+    """What the output holds already; the sample's rows fit it."""
+    if not source.output.exists():
+        return {}
+    with Output(source.output) as output:
+        there = {name: output.rows(name, 0, 0) for name in output.datasets}
+    held = {name: RowType(rows.dtype, rows.shape[1:]) for name, rows in there.items()}
+    check_types(source, held, {target.dataset: target.type for target in targets})
+    return held

@@ -217,7 +217,8 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         WithJsonSchema({"oneOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(
         None,
-        description="Rows in one chunk, HDF5's unit of storage; auto: by the row's size",
+        description="Rows in one chunk, HDF5's unit of storage; auto: by the row's size "
+        "and the first file's rows",
         json_schema_extra={"default": "auto"},
     )
     compression: CompressionField = Field(

@@ -27,6 +27,7 @@ from ingestd.config.units import MIB, Bytes, Seconds
 from ingestd.config.values import PathField
 
 MEMORY_MIN = 8 * MIB
+RESERVE_MIN = 16 * MIB
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -64,8 +65,8 @@ def _scan(seconds: float) -> float:
 
 
 def _reserve(size: int) -> int:
-    if size:
-        raise ValueError("reserving disk space ahead is not supported yet; write 0")
+    if 0 < size < RESERVE_MIN:
+        raise ValueError(f"{size} bytes are soon used up; write 16MiB or more, or 0 for none")
     return size
 
 
@@ -117,7 +118,8 @@ class Config(BaseModel, extra="forbid", frozen=True):
         json_schema_extra={"default": "5s"},
     )
     reserve: Annotated[Bytes, AfterValidator(_reserve)] = Field(
-        0, description="Bytes of disk kept allocated ahead of each output's end: not supported yet"
+        0,
+        description="Bytes of disk kept allocated ahead of each output's end, from 16MiB; 0: none",
     )
     http: Annotated[None, PlainValidator(_http), WithJsonSchema({"type": "null"})] = Field(
         None, description="Address of metrics, health and the status page: not supported yet"

@@ -153,8 +153,13 @@ def check_types(source: Source, held: Mapping[str, RowType], wanted: Mapping[str
             )
 
 
-def dataset_spec(dataset: Dataset, row_type: RowType) -> DatasetSpec:
-    """The dataset as it shall be made for rows of ``row_type``.
+def file_rows(dataset: Dataset, info: ArrayInfo) -> int | None:
+    """How many rows of ``dataset`` the member ``info`` is; None: not known before it is read."""
+    return 1 if dataset.stack else info.shape[0]
+
+
+def dataset_spec(dataset: Dataset, row_type: RowType, file_rows: int | None = None) -> DatasetSpec:
+    """The dataset as it shall be made for rows of ``row_type``, so many of them in a file.
 
     :raises BadFile: the config's fill does not fit them.
     """
@@ -169,4 +174,5 @@ def dataset_spec(dataset: Dataset, row_type: RowType) -> DatasetSpec:
         dataset.compression.level,
         fill,
         dataset.attrs,
+        file_rows,
     )

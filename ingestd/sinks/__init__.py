@@ -15,7 +15,10 @@ __all__ = ["DatasetSpec", "Sink"]
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """A dataset as it shall be made. ``chunk_rows`` None: chosen from the row's size."""
+    """A dataset as it shall be made.
+
+    ``chunk_rows`` None: by the row's size and ``file_rows``, the rows of its first file, if known.
+    """
 
     type: RowType
     chunk_rows: int | None = None
@@ -23,6 +26,7 @@ class DatasetSpec:
     level: int | None = None
     fill: np.generic | None = None  # zero
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    file_rows: int | None = None
 
 
 class Sink(Protocol):

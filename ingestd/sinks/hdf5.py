@@ -20,11 +20,13 @@ import xxhash
 from h5py import h5d, h5f, h5p, h5s
 
 from ingestd import layout
+from ingestd.chunks import CHUNK_BYTES
 from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
-from ingestd.sinks.hdf5_create import CHUNK_BYTES, create
+from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
+from ingestd.sinks.reserve import Reserve
 
 _READ_BYTES = 4 << 20
 
@@ -32,10 +34,14 @@ _ERRNO = re.compile(r"errno = (\d+)")
 
 
 class Hdf5Sink:
-    """One HDF5 file, see :class:`ingestd.sinks.Sink`. It must be sound: recovered, flags clear."""
+    """One HDF5 file, see :class:`ingestd.sinks.Sink`. It must be sound: recovered, flags clear.
 
-    def __init__(self, path: Path) -> None:
+    ``reserve`` bytes of disk are kept allocated ahead of its end while it is open.
+    """
+
+    def __init__(self, path: Path, reserve: int = 0) -> None:
         self.path = path
+        self._reserve = Reserve(path, reserve)
         self._file: h5f.FileID | None = None
         self._live: dict[str, _LiveDataset] = {}
         if path.exists():
@@ -75,6 +81,7 @@ class Hdf5Sink:
 
     def append(self, dataset: str, rows: np.ndarray) -> RowRange:
         with world(self.path):
+            self._reserve.ahead_of(rows.nbytes)
             return self._live[dataset].append(rows)
 
     def digest(self, dataset: str, rows: RowRange) -> str:
@@ -94,6 +101,7 @@ class Hdf5Sink:
         if self._file is None:
             return
         with world(self.path):
+            self._reserve.top_up()
             for live in self._live.values():
                 live.write_out()
             # File.flush, not Dataset.flush: it writes the end of allocation too.
@@ -113,6 +121,7 @@ class Hdf5Sink:
             self._live.clear()
             self._file.close()
             self._file = None
+            self._reserve.give_back()
 
     def abandon(self) -> None:
         """Close after a failed write: nothing more is written but what HDF5 insists on.
@@ -120,10 +129,11 @@ class Hdf5Sink:
         :raises BusyWorld: HDF5 could not close it yet (the disk is still full): call again.
         """
         self._live.clear()
-        if self._file is not None:
-            with world(self.path):
+        with world(self.path):
+            if self._file is not None:
                 self._file.close()
-            self._file = None
+                self._file = None
+            self._reserve.give_back()
 
     def _make(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
@@ -149,6 +159,7 @@ class Hdf5Sink:
         # Attached readers hold HDF5's lock; that there is one writer is ours to see to.
         access.set_file_locking(False, False)
         with world(self.path):
+            self._reserve.take()
             # Straight into SWMR mode: a crash between open and start would leave flags that
             # nothing opens.
             self._file = h5f.open(

@@ -9,10 +9,8 @@ import h5py
 import hdf5plugin
 
 from ingestd import layout
+from ingestd.chunks import ChunkPlan, plan_chunks
 from ingestd.sinks import DatasetSpec
-
-CHUNK_BYTES = 1 << 20
-"""About so large a chunk of ``chunk_rows: auto`` is."""
 
 
 def create(
@@ -29,7 +27,7 @@ def create(
             name,
             shape=(0, *spec.type.row_shape),
             maxshape=(None, *spec.type.row_shape),
-            chunks=(chunk_rows(spec), *spec.type.row_shape),
+            chunks=(chunk_plan(spec).rows, *spec.type.row_shape),
             dtype=spec.type.dtype,
             fillvalue=spec.fill,
             track_times=False,
@@ -49,9 +47,14 @@ def create(
         file.require_group(group).attrs.update(values)
 
 
-def chunk_rows(spec: DatasetSpec) -> int:
-    """Rows in one chunk: as asked for, or whole rows of about 1 MiB."""
-    return spec.chunk_rows or max(1, CHUNK_BYTES // max(1, spec.type.row_bytes))
+def chunk_plan(spec: DatasetSpec) -> ChunkPlan:
+    """The chunks that a dataset is made with."""
+    return plan_chunks(
+        spec.type.row_bytes,
+        spec.file_rows,
+        compressed=spec.compression != "none",
+        asked=spec.chunk_rows,
+    )
 
 
 def _filter(spec: DatasetSpec) -> dict[str, object]:

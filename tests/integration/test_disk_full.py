@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import resource
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from helpers import ENVIRONMENT, run
 from station import IS_ROOT, Station, names, once, put, rows_of, taken
+
+from ingestd.pipeline.recover import recover
 
 CONFIG = """
 memory: 8MiB
@@ -170,13 +173,14 @@ def test_stopped_while_it_waits_it_ends_at_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MiB at ``full/``."""
+def small_disk(request, tmp_path: Path) -> Iterator[Path]:
+    """A disk at ``full/`` of 4 MiB, or of what the parameter says."""
     if not IS_ROOT:
         pytest.skip("only root may mount")
     disk = tmp_path / "full"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk]).returncode:
+    size = f"size={getattr(request, 'param', '4m')}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", disk]).returncode:
         pytest.skip("this root may not mount (a container?)")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
@@ -234,3 +238,38 @@ def test_run_once_on_a_full_disk_ends_with_75_and_later_goes_on(
 
     assert "full/data.h5: No space left on device" in log
     assert taken(small_disk / "data.h5") == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.skipif(
+    "reserve" not in inspect.signature(recover).parameters, reason="the service has no reserve yet"
+)
+@pytest.mark.parametrize("small_disk", ["40m"], indirect=True)
+def test_with_a_reserve_a_full_disk_is_met_before_a_write_fails(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    output = small_disk / "data.h5"
+    with Station(tmp_path, f"reserve: 16MiB\n{CONFIG}") as station:
+        put(tmp_path / "drop/1.npy", 1, ROWS)
+        station.until_empty("drop")
+        held = ahead(output)
+        fill(small_disk / "ballast")
+        for number in range(2, 40):
+            put(tmp_path / f"drop/{number:02d}.npy", number, ROWS)
+        waits(station)
+        (small_disk / "ballast").unlink()
+        goes_on(station)
+        station.stop()
+
+    assert held >= 8 << 20
+    assert taken(output) == [1, *range(2, 40)]
+    assert ahead(output) < 1 << 20
+    (said,) = station.lines("waiting")
+    assert "No space left on device for its reserve of 16 MiB" in said
+    # Closed in good order: there was nothing to mend.
+    assert not list((tmp_path / "state/repairs").glob("*"))
+
+
+def ahead(path: Path) -> int:
+    """Bytes that are allocated beyond the file's end."""
+    found = path.stat()
+    return found.st_blocks * 512 - found.st_size

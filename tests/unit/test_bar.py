@@ -11,7 +11,7 @@ import pytest
 from ingestd import journal
 from ingestd.cli import bar
 from ingestd.cli.bar import Bar, Rates, shown_bytes, shown_rates, shown_seconds
-from ingestd.pipeline.write import Progress
+from ingestd.pipeline.commit import Progress
 
 
 @pytest.fixture

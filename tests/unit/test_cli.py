@@ -130,6 +130,50 @@ def test_check_says_which_rows_a_sample_would_become(tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_check_explains_the_chunks_of_a_sample(tmp_path) -> None:
+    (tmp_path / "ingestd.yaml").write_text(GOOD)
+    np.save(tmp_path / "a.npy", np.zeros((64, 128, 256), "u2"))
+
+    done = run("check", "--sample", "a.npy", cwd=tmp_path)
+
+    assert "in chunks of 16 rows = 1 MiB; one file fills 4" in done.stdout
+
+
+def test_check_leaves_out_the_chunks_of_a_dataset_that_is_there(tmp_path) -> None:
+    (tmp_path / "ingestd.yaml").write_text(GOOD)
+    np.save(tmp_path / "a.npy", np.zeros((7, 4), "u2"))
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in/a.npy", np.zeros((7, 4), "u2"))
+    run("run", "--once", cwd=tmp_path)
+
+    done = run("check", "--sample", "a.npy", cwd=tmp_path)
+
+    assert "7 rows of" in done.stdout
+    assert "chunks" not in done.stdout
+
+
+def test_check_says_of_the_chunks_what_the_config_tells(tmp_path) -> None:
+    said = {
+        "{}": "",
+        "{dtype: u2, row_shape: [1024, 1024]}": ", in chunks of 1 row = 2 MiB",
+        "{dtype: u2, row_shape: [32], stack: true}": ", in chunks of 16384 rows = 1 MiB; one holds "
+        "16384 files",
+        "{dtype: u2, row_shape: [32], chunk_rows: 10}": ", in chunks of 10 rows = 640 bytes",
+        "{dtype: f8, row_shape: []}": ", in chunks of about 131072 rows fitted to the first file",
+        "{dtype: f8, row_shape: [], compression: lz4}": ", in chunks fitted to the first file",
+    }
+    datasets = ", ".join(f"/{number}: {text}" for number, text in enumerate(said))
+    (tmp_path / "ingestd.yaml").write_text(
+        f"sources: {{s: {{drop: in, output: out/x.h5, datasets: {{{datasets}}}}}}}"
+    )
+
+    lines = run("check", cwd=tmp_path).stdout.splitlines()[1:]
+
+    assert lines == [
+        f"  s: in/ -> out/x.h5:/{number}{text}" for number, text in enumerate(said.values())
+    ]
+
+
 def test_check_of_a_bad_sample_ends_with_1_and_the_reason(tmp_path) -> None:
     (tmp_path / "a.npy").write_bytes(b"no array")
 

@@ -57,6 +57,13 @@ def test_without_a_file_the_built_in_config_holds() -> None:
     assert config.state == Path("state")
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 0), ("reserve: 0\n", 0), ("reserve: 1GiB\n", 1 << 30)]
+)
+def test_the_reserve_is_a_size(text: str, size: int) -> None:
+    assert loaded(SOURCE + text).reserve == size
+
+
 def test_a_config_in_the_working_directory_is_found() -> None:
     Path("ingestd.yaml").write_text(SOURCE)
 
@@ -203,6 +210,7 @@ sources:
         ("workers: 65\n", "5:10: workers: write what is less than or equal to 64, not 65"),
         ("workers: true\n", "5:10: workers: found True; write a whole number"),
         ("memory: 1MiB\n", "5:9: memory: 1048576 bytes are too few"),
+        ("reserve: 1MiB\n", "5:10: reserve: 1048576 bytes are soon used up; write 16MiB or more"),
         ("memory: -1\n", "5:9: memory: -1 is not a size; write a size like 256MiB"),
         ("scan: 0\n", "5:7: scan: 0 seconds between scans; write 10ms to 1d"),
         ("commit: 5\n", "5:9: commit: found 5; write a mapping"),
@@ -229,7 +237,6 @@ def test_a_mistake_is_reported_where_it_stands(addition: str, problem: str) -> N
         ("    quarantine: 'failed/{run}'\n", "5:17"),
         ("publish: s3\n", "5:1"),
         ("http: 127.0.0.1:9464\n", "5:7"),
-        ("reserve: 1GiB\n", "5:10"),
     ],
 )
 def test_what_a_later_version_serves_is_refused_as_not_supported_yet(

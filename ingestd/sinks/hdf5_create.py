@@ -14,6 +14,9 @@ from ingestd.sinks import DatasetSpec
 CHUNK_BYTES = 1 << 20
 """About so large a chunk of ``chunk_rows: auto`` is."""
 
+GZIP_LEVEL = 1
+"""The level of a ``gzip`` without one: one of those that are fast."""
+
 
 def create(
     file: h5py.File,
@@ -57,10 +60,12 @@ def chunk_rows(spec: DatasetSpec) -> int:
 def _filter(spec: DatasetSpec) -> dict[str, object]:
     if spec.compression == "none":
         return {}
-    if spec.compression in ("gzip", "lzf"):
-        level = {} if spec.level is None else {"compression_opts": spec.level}
-        return {"compression": spec.compression, "shuffle": True, **level}
     match spec.compression:
+        case "gzip":
+            level = GZIP_LEVEL if spec.level is None else spec.level
+            return {"compression": "gzip", "compression_opts": level, "shuffle": True}
+        case "lzf":
+            return {"compression": "lzf", "shuffle": True}
         case "lz4":
             return dict(hdf5plugin.LZ4())
         case "zstd":

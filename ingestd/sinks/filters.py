@@ -36,7 +36,10 @@ _Step = Callable[[_Bytes], _Bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A chunk as it stands in the file. Bit i of ``mask``: it went past filter i."""
+    """A chunk as it stands in the file. Bit i of ``mask``: it went past filter i.
+
+    One whose size is that of its rows went past all: HDF5 notes a new mask only with a new size.
+    """
 
     data: bytes
     mask: int
@@ -61,11 +64,6 @@ def compressor(made: h5p.PropDCID) -> Compress | None:
     return functools.partial(_run, steps)
 
 
-def unfiltered(chunk: np.ndarray, made: h5p.PropDCID) -> Stored:
-    """``chunk`` past all filters."""
-    return Stored(chunk.tobytes(), (1 << made.get_nfilters()) - 1)
-
-
 def _run(steps: list[tuple[_Step, bool]], chunk: np.ndarray) -> Stored:
     data: _Bytes = chunk
     mask = 0
@@ -77,7 +75,14 @@ def _run(steps: list[tuple[_Step, bool]], chunk: np.ndarray) -> Stored:
             mask |= 1 << index
         else:
             raise BrokenInvariant(f"a filter failed on a chunk of {len(chunk)} bytes")
+    if len(data) == len(chunk):
+        return unfiltered(chunk, len(steps))
     return Stored(data if isinstance(data, bytes) else data.tobytes(), mask)
+
+
+def unfiltered(chunk: np.ndarray, filters: int) -> Stored:
+    """``chunk`` past so many filters, which are all that there are."""
+    return Stored(chunk.tobytes(), (1 << filters) - 1)
 
 
 def _step(code: int, flags: int, values: tuple[int, ...]) -> _Step | None:

@@ -8,6 +8,7 @@ can be repaired. What SWMR cannot do (make a dataset, cut one) happens in betwee
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -185,10 +186,10 @@ class Hdf5Sink:
     def _open_dataset(
         self, name: str, kept: Kept | None, rows_max: int | None
     ) -> PlainDataset | CompressedDataset:
-        dataset = open_dataset(self._file, name)
-        if not dataset.get_create_plist().get_nfilters():
-            return PlainDataset(dataset)
-        return CompressedDataset(dataset, self._workers, kept, rows_max)
+        open_ = functools.partial(open_dataset, self._file, name)
+        if not open_().get_create_plist().get_nfilters():
+            return PlainDataset(open_())
+        return CompressedDataset(open_, self._workers, kept, rows_max)
 
     def _names(self) -> list[str]:
         found: list[str] = []

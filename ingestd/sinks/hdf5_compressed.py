@@ -7,6 +7,7 @@ partial chunk stays in memory too after it was written, so that it can be writte
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import h5py
@@ -33,13 +34,18 @@ class CompressedDataset:
     """One open dataset, its chunks under way, and the rows of its last chunk."""
 
     def __init__(
-        self, dataset: h5d.DatasetID, workers: Workers, kept: Kept | None, rows_max: int | None
+        self,
+        open_: Callable[[], h5d.DatasetID],
+        workers: Workers,
+        kept: Kept | None,
+        rows_max: int | None,
     ) -> None:
         """``kept``: rows that are to come, but for those from ``rows_max`` on."""
-        self._id = dataset
+        self._open = open_
+        self._id = dataset = open_()
+        self._misread = False
         self._workers = workers
         self._made = dataset.get_create_plist()
-        self.handle = h5py.Dataset(dataset)
         self.type = RowType(dataset.dtype, dataset.shape[1:])
         self._chunk_rows: int = self._made.get_chunk()[0]
         self._chunk_bytes = self._chunk_rows * self.type.row_bytes
@@ -52,6 +58,17 @@ class CompressedDataset:
         self._partial = kept.partial if kept else PartialChunks(self._chunk_bytes)
         if kept is not None:
             self._resume(kept, kept.rows if rows_max is None else min(rows_max, kept.rows))
+
+    @property
+    def handle(self) -> h5py.Dataset:
+        """The dataset, to read written rows from."""
+        if self._misread:
+            # HDF5 (2.0) takes the chunk that was written last for filtered, though it was told
+            # that it is not. It learns better when the dataset is opened anew.
+            self._id = None
+            self._id = self._open()
+            self._misread = False
+        return h5py.Dataset(self._id)
 
     @property
     def rows(self) -> int:
@@ -133,8 +150,7 @@ class CompressedDataset:
         )
 
     def _land(self, start: int, replacing: np.ndarray | None, made: Stored) -> None:
-        self._put(start, start + self._chunk_rows, made, replacing)
-        self._partial.wrote_whole(len(made.data))
+        self._partial.wrote_whole(self._put(start, start + self._chunk_rows, made, replacing))
 
     def _write_partial(self, filled: int) -> None:
         chunk = self._writable()
@@ -145,23 +161,26 @@ class CompressedDataset:
             write_rows(self._id, start, self._typed(chunk[:filled]))
             self._partial.wrote_partial(filled)
             return
-        made = self._compress(chunk)
-        self._put(start, self.rows, made, chunk if start < self._written else None)
-        self._partial.wrote_partial(len(made.data))
+        replacing = chunk if start < self._written else None
+        self._partial.wrote_partial(self._put(start, self.rows, self._compress(chunk), replacing))
 
-    def _put(self, start: int, stop: int, made: Stored, replacing: np.ndarray | None) -> None:
-        """Write a chunk of the rows from ``start``, ``replacing`` (its bytes) another if it did."""
+    def _put(self, start: int, stop: int, made: Stored, replacing: np.ndarray | None) -> int:
+        """Write a chunk of the rows ``start`` to ``stop``; how many bytes that took.
+
+        ``replacing``: the bytes of the chunk, if a part of it was written before.
+        """
         origin = (start, *(0,) * len(self.type.row_shape))
-        if replacing is not None and len(made.data) == self._stored_bytes(origin):
+        there = b"" if replacing is None else self._id.read_direct_chunk(origin)[1]
+        if replacing is not None and there != made.data and len(there) == len(made.data):
             # HDF5 moves a chunk only if its size changes. Written over, a reader might see
             # half of each; bytes that went past all filters are the same in either half.
-            made = unfiltered(replacing, self._made)
+            made = unfiltered(replacing, self._made.get_nfilters())
         self._extend(stop)
+        if there == made.data:
+            return 0
         self._id.write_direct_chunk(origin, made.data, made.mask)
-
-    def _stored_bytes(self, origin: tuple[int, ...]) -> int:
-        # HDF5's get_chunk_info would walk through the whole index.
-        return len(self._id.read_direct_chunk(origin)[1])
+        self._misread |= bool(made.mask)
+        return len(made.data)
 
     def _extend(self, rows: int) -> None:
         if rows > self._written:

@@ -129,3 +129,18 @@ def test_many_threads_make_the_same_chunks_as_one(tmp_path, compression: str) ->
     with ThreadPoolExecutor(4) as pool:
         for found in [pool.submit(work) for _ in range(4)]:
             assert found.result() == alone
+
+
+@pytest.mark.parametrize("compression", ["gzip", "gzip:4", "lz4", "zstd"])
+def test_a_chunk_as_large_as_its_rows_went_past_all_filters(tmp_path, compression: str) -> None:
+    made(tmp_path / "a.h5", compression, np.zeros((1, 300), "u1"))
+    noise, sizes = rng.integers(1, 256, 300).astype("u1"), set()
+
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        for zeros in range(60):
+            noise[:zeros] = 0
+            stored = outside(file["data"], noise)
+            sizes.add(len(stored.data))
+            assert (len(stored.data) == 300) == bool(stored.mask)
+
+    assert 300 in sizes

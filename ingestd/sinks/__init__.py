@@ -45,6 +45,10 @@ class Sink(Protocol):
         """How many rows were appended to ``dataset``."""
         ...
 
+    def visible(self, dataset: str) -> int:
+        """How many rows of ``dataset`` readers can see since the last flush."""
+        ...
+
     def ensure(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
     ) -> None:
@@ -57,19 +61,26 @@ class Sink(Protocol):
         ...
 
     def append(self, dataset: str, rows: np.ndarray) -> RowRange:
-        """Put ``rows`` at the dataset's end; readers see them after the next flush at latest."""
+        """Put ``rows`` at the dataset's end. They must not be changed any more.
+
+        Readers see them after the next whole flush at latest.
+        """
         ...
 
     def digest(self, dataset: str, rows: RowRange) -> str:
-        """xxh3-128, hex, of the bytes of flushed rows, read back from where they were written."""
+        """xxh3-128, hex, of the bytes of visible rows, read back from where they were written."""
         ...
 
     def cut(self, ends: Mapping[str, int]) -> None:
         """Take back what lies beyond ``ends`` (dataset to rows), all or none."""
         ...
 
-    def flush(self, *, durable: bool = False) -> None:
-        """Readers see every row appended so far; ``durable``: and it survives a loss of power."""
+    def flush(self, *, durable: bool = False, whole: bool = True) -> None:
+        """Readers see every row appended so far; ``durable``: and it survives a loss of power.
+
+        Not ``whole``: but for rows that the sink holds back, as long as ``partial`` says, since
+        to write them now would be waste. ``visible`` tells which those are.
+        """
         ...
 
     def barrier(self) -> Callable[[], None]:

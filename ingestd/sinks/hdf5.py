@@ -8,6 +8,7 @@ can be repaired. What SWMR cannot do (make a dataset, cut one) happens in betwee
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,16 +18,18 @@ from typing import Any
 import h5py
 import numpy as np
 import xxhash
-from h5py import h5d, h5f, h5p, h5s
+from h5py import h5f, h5p
 
 from ingestd import layout
-from ingestd.chunks import CHUNK_BYTES
 from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
+from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
 from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
+from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
+from ingestd.sinks.workers import Workers
 
 _READ_BYTES = 4 << 20
 
@@ -36,14 +39,16 @@ _ERRNO = re.compile(r"errno = (\d+)")
 class Hdf5Sink:
     """One HDF5 file, see :class:`ingestd.sinks.Sink`. It must be sound: recovered, flags clear.
 
-    ``reserve`` bytes of disk are kept allocated ahead of its end while it is open.
+    ``reserve`` bytes of disk are kept allocated ahead of its end while it is open; ``workers``
+    threads compress.
     """
 
-    def __init__(self, path: Path, reserve: int = 0) -> None:
+    def __init__(self, path: Path, reserve: int = 0, workers: int = 2) -> None:
         self.path = path
         self._reserve = Reserve(path, reserve)
         self._file: h5f.FileID | None = None
-        self._live: dict[str, _LiveDataset] = {}
+        self._live: dict[str, PlainDataset | CompressedDataset] = {}
+        self._workers = Workers(workers)
         if path.exists():
             self._open()
 
@@ -54,6 +59,9 @@ class Hdf5Sink:
     def rows(self, dataset: str) -> int:
         return self._live[dataset].rows
 
+    def visible(self, dataset: str) -> int:
+        return self._live[dataset].visible
+
     def ensure(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
     ) -> None:
@@ -62,7 +70,7 @@ class Hdf5Sink:
             return
         with world(self.path):
             self._check_is_ours()
-            self.close()
+            kept = self._set_aside()
             refused = None
             try:
                 if self.path.exists():
@@ -73,7 +81,7 @@ class Hdf5Sink:
             except (ValueError, TypeError) as error:
                 refused = error
             if self.path.exists():
-                self._open()
+                self._open(kept)
         if refused is not None:
             raise BadFile(
                 "rows that HDF5 can hold", str(refused), "Correct the file, or the dataset's config"
@@ -91,21 +99,23 @@ class Hdf5Sink:
     def cut(self, ends: Mapping[str, int]) -> None:
         with world(self.path):
             self._check_is_ours()
-            self.close()
+            kept = self._set_aside()
             with edit(self.path) as file:
                 for dataset, rows in ends.items():
-                    file[dataset].resize(rows, axis=0)
-            self._open()
+                    file[dataset].resize(min(rows, len(file[dataset])), axis=0)
+            self._open(kept, ends)
 
-    def flush(self, *, durable: bool = False) -> None:
+    def flush(self, *, durable: bool = False, whole: bool = True) -> None:
         if self._file is None:
             return
         with world(self.path):
             self._reserve.top_up()
             for live in self._live.values():
-                live.write_out()
+                live.write_out(whole=whole)
             # File.flush, not Dataset.flush: it writes the end of allocation too.
             h5f.flush(self._file, h5f.SCOPE_GLOBAL)
+            for live in self._live.values():
+                live.flushed()
         if durable:
             self.barrier()()
 
@@ -118,22 +128,34 @@ class Hdf5Sink:
         with world(self.path):
             for live in self._live.values():
                 live.write_out()
-            self._live.clear()
-            self._file.close()
-            self._file = None
-            self._reserve.give_back()
+            self._close_file()
+        self._workers.stop()
 
     def abandon(self) -> None:
         """Close after a failed write: nothing more is written but what HDF5 insists on.
 
         :raises BusyWorld: HDF5 could not close it yet (the disk is still full): call again.
         """
-        self._live.clear()
+        self._workers.stop()
         with world(self.path):
-            if self._file is not None:
-                self._file.close()
-                self._file = None
-            self._reserve.give_back()
+            self._close_file()
+
+    def _close_file(self) -> None:
+        self._live.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._reserve.give_back()
+
+    def _set_aside(self) -> dict[str, Kept]:
+        """Close the file for a while; the rows of partial chunks that wait are kept in memory."""
+        for live in self._live.values():
+            live.write_out(whole=isinstance(live, PlainDataset))
+        kept = {
+            n: live.keep() for n, live in self._live.items() if isinstance(live, CompressedDataset)
+        }
+        self._close_file()
+        return kept
 
     def _make(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
@@ -152,7 +174,9 @@ class Hdf5Sink:
         temporary.rename(self.path)
         sync_directory(self.path.parent)
 
-    def _open(self) -> None:
+    def _open(
+        self, kept: Mapping[str, Kept] | None = None, ends: Mapping[str, int] | None = None
+    ) -> None:
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_libver_bounds(h5f.LIBVER_V110, h5f.LIBVER_V114)
         access.set_fclose_degree(h5f.CLOSE_STRONG)
@@ -165,7 +189,18 @@ class Hdf5Sink:
             self._file = h5f.open(
                 os.fsencode(self.path), h5f.ACC_RDWR | h5f.ACC_SWMR_WRITE, fapl=access
             )
-            self._live = {name: _LiveDataset(self._file, name) for name in self._names()}
+            for name in self._names():
+                self._live[name] = self._open_dataset(
+                    name, (kept or {}).get(name), (ends or {}).get(name)
+                )
+
+    def _open_dataset(
+        self, name: str, kept: Kept | None, rows_max: int | None
+    ) -> PlainDataset | CompressedDataset:
+        open_ = functools.partial(open_dataset, self._file, name)
+        if not open_().get_create_plist().get_nfilters():
+            return PlainDataset(open_())
+        return CompressedDataset(open_, self._workers, kept, rows_max)
 
     def _names(self) -> list[str]:
         found: list[str] = []
@@ -218,56 +253,6 @@ def _check_is_there(path: Path, fd: int) -> None:
             "Put the file back and start again; rows not yet committed are still in the "
             "drop directories"
         )
-
-
-class _LiveDataset:
-    """One open dataset and the rows that wait to be written to it together."""
-
-    def __init__(self, file: h5f.FileID, name: str) -> None:
-        access = h5p.create(h5p.DATASET_ACCESS)
-        # No chunk cache: a chunk that a failed write left in it would be lost without a word,
-        # and HDF5 may crash on closing it. Without, writes go straight to the file.
-        access.set_chunk_cache(0, 0, 0.75)
-        self._id = h5d.open(file, name.encode(), access)
-        self.handle = h5py.Dataset(self._id)
-        shape = self._id.shape
-        self.type = RowType(self._id.dtype, shape[1:])
-        made = self._id.get_create_plist()
-        # Rows wait for a full chunk where it is compressed as a whole, else for about a megabyte.
-        self._full_rows = made.get_chunk()[0]
-        if not made.get_nfilters():
-            self._full_rows = min(self._full_rows, max(1, CHUNK_BYTES // self.type.row_bytes))
-        self._written = shape[0]
-        self._waiting: list[np.ndarray] = []
-        self._waiting_rows = 0
-
-    @property
-    def rows(self) -> int:
-        return int(self._written + self._waiting_rows)
-
-    def append(self, rows: np.ndarray) -> RowRange:
-        assert rows.dtype == self.type.dtype and rows.shape[1:] == self.type.row_shape
-        start = self.rows
-        if len(rows):
-            self._waiting.append(rows)
-            self._waiting_rows += len(rows)
-            if self._waiting_rows >= self._full_rows:
-                self.write_out()
-        return RowRange(start, start + len(rows))
-
-    def write_out(self) -> None:
-        """Hand the waiting rows to HDF5."""
-        if not self._waiting:
-            return
-        rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
-        stop = self._written + len(rows)
-        self._id.set_extent((stop, *self.type.row_shape))
-        space = self._id.get_space()
-        space.select_hyperslab((self._written, *(0,) * (rows.ndim - 1)), rows.shape)
-        self._id.write(h5s.create_simple(rows.shape), space, np.ascontiguousarray(rows))
-        self._written = stop
-        self._waiting.clear()
-        self._waiting_rows = 0
 
 
 def rows_digest(dataset: h5py.Dataset, rows: RowRange) -> str:

@@ -12,6 +12,9 @@ from ingestd import layout
 from ingestd.chunks import ChunkPlan, plan_chunks
 from ingestd.sinks import DatasetSpec
 
+GZIP_LEVEL = 1
+"""The level of a ``gzip`` without one: one of those that are fast."""
+
 
 def create(
     file: h5py.File,
@@ -60,10 +63,12 @@ def chunk_plan(spec: DatasetSpec) -> ChunkPlan:
 def _filter(spec: DatasetSpec) -> dict[str, object]:
     if spec.compression == "none":
         return {}
-    if spec.compression in ("gzip", "lzf"):
-        level = {} if spec.level is None else {"compression_opts": spec.level}
-        return {"compression": spec.compression, "shuffle": True, **level}
     match spec.compression:
+        case "gzip":
+            level = GZIP_LEVEL if spec.level is None else spec.level
+            return {"compression": "gzip", "compression_opts": level, "shuffle": True}
+        case "lzf":
+            return {"compression": "lzf", "shuffle": True}
         case "lz4":
             return dict(hdf5plugin.LZ4())
         case "zstd":

@@ -55,7 +55,7 @@ SINKS = [
         PLAIN_H5PY,
         (
             *("none", "gzip", "gzip:1", "lzf", "lz4", "zstd", "zstd:9"),
-            *("bitshuffle", "blosc", "blosc:9", "blosc2", "blosc2:1"),
+            *("gzip:4", "bitshuffle", "blosc", "blosc:9", "blosc2", "blosc2:1"),
         ),
     )
 ]
@@ -285,6 +285,98 @@ def test_rows_after_a_cut_read_as_written_not_as_before(opened) -> None:
         expected = [0, 0, 0] + [-number] * 6
         assert opened.read("/data").tolist() == expected
         sink.cut({"/data": 3})
+
+
+def test_uncompressed_rows_are_seen_after_any_flush(opened) -> None:
+    sink = made(opened)
+    sink.append("/data", np.arange(7))
+    assert sink.visible("/data") == 0
+
+    sink.flush(whole=False)
+
+    assert sink.visible("/data") == 7
+    assert opened.read("/data").tolist() == [*range(7)]
+
+
+def test_a_partial_compressed_chunk_is_held_back_until_a_whole_flush(opened) -> None:
+    sink = made(opened, data=spec(chunk_rows=4, compression="gzip"))
+    sink.append("/data", np.arange(10))
+
+    sink.flush(whole=False)
+    assert (sink.rows("/data"), sink.visible("/data")) == (10, 8)
+    assert opened.read("/data").tolist() == [*range(8)]
+    assert sink.digest("/data", RowRange(0, 8)) == digest_of(np.arange(8))
+
+    sink.flush()
+    assert sink.visible("/data") == 10
+    assert opened.read("/data").tolist() == [*range(10)]
+
+
+def test_rows_that_are_held_back_are_there_after_a_close(opened) -> None:
+    sink = made(opened, data=spec(chunk_rows=4, compression="gzip"))
+    sink.append("/data", np.arange(10))
+    sink.flush(whole=False)
+
+    sink = opened.reopen()
+
+    assert sink.rows("/data") == sink.visible("/data") == 10
+    assert opened.read("/data").tolist() == [*range(10)]
+
+
+def test_rows_are_as_they_were_appended_whatever_becomes_of_the_block_before(opened) -> None:
+    sink = made(opened, data=spec(chunk_rows=10, compression="gzip"))
+    blocks = [np.arange(start, start + 7) for start in range(0, 700, 7)]
+
+    for block in blocks:
+        sink.append("/data", block)
+    del blocks
+    sink.flush()
+
+    assert np.array_equal(opened.read("/data"), np.arange(700))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("kind", "compression"), [(kind, c) for kind in SINKS for c in kind.compressions]
+)
+def test_any_calls_in_any_order_keep_the_rows(
+    tmp_path, kind: Kind, compression: str, seed: int
+) -> None:
+    name, _, level = compression.partition(":")
+    one = spec(
+        "u2", (3,), chunk_rows=8, compression=name, level=int(level) if level else None, fill=77
+    )
+    opened, rng, seen = Opened(kind, tmp_path), np.random.default_rng(seed), 0
+    sink = made(opened, data=one)
+    rows = np.empty((0, 3), "u2")
+    for turn in range(60):
+        match rng.choice(["append"] * 4 + ["part", "whole", "cut", "reopen", "ensure"]):
+            case "append":
+                block = rng.integers(0, 60_000, (int(rng.integers(0, 30)), 3)).astype("u2")
+                sink.append("/data", block)
+                rows = np.concatenate([rows, block])
+            case "part":
+                sink.flush(whole=False)
+                seen = sink.visible("/data")
+                assert seen >= len(rows) - 7
+            case "whole":
+                sink.flush()
+                seen = len(rows)
+            case "cut":
+                rows = rows[: len(rows) - int(rng.integers(0, 20))]
+                sink.cut({"/data": len(rows)})
+                seen = min(seen, len(rows))
+            case "reopen":
+                sink = opened.reopen()
+                seen = len(rows)
+            case "ensure":
+                sink.ensure({f"/more/{turn}": one}, {})
+        assert sink.rows("/data") == len(rows)
+        assert seen <= sink.visible("/data") <= len(rows)
+        assert sink.digest("/data", RowRange(0, seen)) == digest_of(rows[:seen])
+    sink.close()
+
+    assert np.array_equal(opened.read("/data"), rows)
 
 
 def test_records_are_rows_like_others(opened) -> None:

@@ -28,8 +28,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def report(module: str, numbers: dict[str, Any], path: Path | None = None) -> None:
-    """Print the command line, then one JSON object with the machine, versions and ``numbers``."""
-    print(command_line(module))
+    """Print one JSON object: the command line, the machine, versions and ``numbers``."""
     text = as_json(module, numbers)
     print(text)
     if path:

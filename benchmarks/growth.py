@@ -316,10 +316,12 @@ def plot(numbers: dict[str, Any], path: Path) -> None:
             label = name.rpartition("_")[0]
             axis.plot([p[x] for p in points], [p[name] for p in points], "o-", label=label)
         axis.set(xlabel=xlabel, ylabel=ylabel)
-        if part == "waves":
-            axis.set_ylim(bottom=0)
+        if part != "waves":
+            axis.set_xscale("log")
+        if x == "rows":
+            axis.set_yscale("log")
         else:
-            axis.set(xscale="log", yscale="log")
+            axis.set_ylim(0, 1.3 * axis.get_ylim()[1])
         axis.legend()
     figure.tight_layout()
     figure.savefig(path)

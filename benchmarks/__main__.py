@@ -108,7 +108,7 @@ def _table(result: Result) -> Table:
             *([] if workload.small else [str(ratios["x_floor_sync"])]),
             digits(seconds),
             digits(idle) if idle else "",
-            digits(Spread.of([run.cpu_seconds for run in one.runs]).median),
+            digits(Spread.of(_cpu(one.runs)).median),
             digits(max(run.peak_mib for run in one.runs)),
             digits(amount / seconds),
             style="bold" if one.name == DAEMON else None,
@@ -120,8 +120,12 @@ def _ratios(one: Contestant, contestants: list[Contestant]) -> dict[str, Spread]
     """Round by round: what slows the machine down in one round slows down both."""
     floors = {other.name: other for other in contestants}
     floor = floors[FLOOR]
-    whole = _over(_seconds(one.runs), _seconds(floor.runs))
-    ratios = {"x_floor": whole, "x_floor_without_start": _over(_working(one), _working(floor))}
+    ratios = {
+        "x_floor": _over(_seconds(one.runs), _seconds(floor.runs)),
+        "x_floor_without_start": _over(_working(one), _working(floor)),
+        # For a machine that others use too: waiting for their turns is not in it.
+        "x_floor_cpu": _over(_cpu(one.runs), _cpu(floor.runs)),
+    }
     if durable := floors.get(DURABLE):
         ratios["x_floor_sync"] = _over(_seconds(one.runs), _seconds(durable.runs))
     return ratios
@@ -133,6 +137,10 @@ def _over(times: Sequence[float], floors: Sequence[float]) -> Spread:
 
 def _seconds(runs: Sequence[Run]) -> list[float]:
     return [run.seconds for run in runs]
+
+
+def _cpu(runs: Sequence[Run]) -> list[float]:
+    return [run.cpu_seconds for run in runs]
 
 
 def _working(one: Contestant) -> list[float]:

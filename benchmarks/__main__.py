@@ -104,7 +104,7 @@ def _table(result: Result) -> Table:
         table.add_row(
             one.name + (" (once)" if len(one.runs) < len(result.contestants[0].runs) else ""),
             str(ratios["x_floor"]),
-            str(ratios["x_floor_without_start"]),
+            str(ratios["x_floor_without_start"]) if idle < seconds / 2 else "-",
             *([] if workload.small else [str(ratios["x_floor_sync"])]),
             digits(seconds),
             digits(idle) if idle else "",

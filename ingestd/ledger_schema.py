@@ -1,5 +1,8 @@
 """The tables of the ledger. A change here needs a new ``user_version``, and a way up to it."""
 
+LEDGER = "ledger.sqlite"
+"""Its file, in the state directory."""
+
 VERSION = 2
 
 SCHEMA = f"""

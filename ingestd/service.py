@@ -24,6 +24,7 @@ from ingestd.errors import BusyWorld, ConfigError
 from ingestd.formats.registry import check_options
 from ingestd.journal import event
 from ingestd.ledger import Ledger
+from ingestd.ledger_schema import LEDGER
 from ingestd.notify import sd_notify
 from ingestd.pipeline.commit import Progress
 from ingestd.pipeline.flow import Flow
@@ -43,8 +44,6 @@ STUCK_SECONDS = 60.0
 
 GC_OBJECTS = 100_000
 """So many more objects there may be before Python looks for cycles."""
-
-LEDGER = "ledger.sqlite"
 
 
 def load_config(path: Path | None) -> Config:
@@ -122,6 +121,7 @@ class Service:
             self.progress,
             once=self._once,
             read_back=self._busy_since is not None,
+            on_end=self._wake.set,
         )
         self.progress.beat = time.monotonic()
         files, healthy = self.progress.files, time.monotonic() + HEALTHY_SECONDS

@@ -12,11 +12,11 @@ from ingestd.cli import config_path
 from ingestd.config import Source, load
 from ingestd.errors import IngestdError
 from ingestd.ledger import Ledger
+from ingestd.ledger_schema import LEDGER
 from ingestd.model import shown
 from ingestd.pipeline.archive import put_back, quarantined
 from ingestd.repair import Repair
 from ingestd.repair import repair as repair_file
-from ingestd.service import LEDGER
 
 
 @click.command()

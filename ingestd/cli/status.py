@@ -14,12 +14,12 @@ from ingestd.cli import config_path
 from ingestd.config import Config, Source, load
 from ingestd.formats.registry import suffixes
 from ingestd.ledger import Ledger, Summary
+from ingestd.ledger_schema import LEDGER
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Fingerprint, shown
 from ingestd.pipeline.archive import REASON
 from ingestd.pipeline.scan import walk
 from ingestd.pipeline.settle import age_seconds
-from ingestd.service import LEDGER
 
 RATE_SECONDS = 60.0
 

@@ -20,12 +20,12 @@ from logging import WARNING
 from pathlib import Path
 
 from ingestd.config import Source
+from ingestd.disk import sync_directory
 from ingestd.errors import BadFile
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint, shown
 from ingestd.pipeline.mover import Mover
-from ingestd.sinks.hdf5_edit import sync_directory
 
 REASON = ".reason.json"
 

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ingestd.config import Config
@@ -43,6 +43,7 @@ class Flow:
 
     ``once``: it ends by itself when nothing is left to take. ``read_back``: a write failed
     before, so rows are read back before they are committed, until the first commit is through.
+    ``on_end`` is called when a part of it has ended.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Flow:
         *,
         once: bool = False,
         read_back: bool = False,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._outputs = outputs
@@ -70,7 +72,7 @@ class Flow:
         self._turn = threading.Lock()
         self._likes = Likes()
         self._watch = Watch(config.sources, config.scan, observe=not once, turn=self._turn)
-        self._supervisor = Supervisor(self._wake_all)
+        self._supervisor = Supervisor(self._wake_all, on_end)
         self._ledger = Ledger(ledger_path)
         self._committer = Committer(config, self._ledger, self, progress, self._reorder.wake)
 

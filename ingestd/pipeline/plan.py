@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
-from numpy.lib.recfunctions import repack_fields
 
 from ingestd.config import Dataset, Source, fill_value, refuse_dtype
 from ingestd.errors import BadFile
@@ -66,8 +65,12 @@ def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
             f"'{member}': {error}",
             "Save it in that form",
         ) from None
-    # Packed: the bytes between padded fields are nobody's, and would spoil the digest.
-    dtype = repack_fields(dataset.numpy_dtype or info.dtype, recurse=True)
+    dtype = dataset.numpy_dtype or info.dtype
+    if dtype.names:
+        from numpy.lib.recfunctions import repack_fields  # late: it takes 10 ms, for few files
+
+        # Packed: the bytes between padded fields are nobody's, and would spoil the digest.
+        dtype = repack_fields(dtype, recurse=True)
     if not np.can_cast(info.dtype, dtype, "same_kind") and info.shape[0:1] != (None,):
         raise BadFile(
             f"{dtype} (the config's dtype)",

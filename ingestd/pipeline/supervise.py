@@ -9,13 +9,20 @@ from ingestd.pipeline.reorder import Closed
 
 
 class Supervisor:
-    """Starts threads, and learns of their end. ``stopping`` is set when they shall end."""
+    """Starts threads, and learns of their end. ``stopping`` is set when they shall end.
 
-    def __init__(self, on_stop: Callable[[], None]) -> None:
+    ``on_end`` is called by each thread, as the last thing it does.
+    """
+
+    def __init__(
+        self, on_stop: Callable[[], None], on_end: Callable[[], None] = lambda: None
+    ) -> None:
         self.stopping = threading.Event()
         self.failure: BaseException | None = None
         self._on_stop = on_stop
+        self._on_end = on_end
         self._threads: list[threading.Thread] = []
+        self._ended: list[str] = []
 
     def start(self, name: str, work: Callable[[], None]) -> None:
         """Run ``work`` in a thread; if it raises, everything stops."""
@@ -28,6 +35,9 @@ class Supervisor:
             except BaseException as error:  # noqa: BLE001 - handed on to whoever joins
                 self.failure = self.failure or error
                 self.stop()
+            finally:
+                self._ended.append(name)
+                self._on_end()
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         self._threads.append(thread)
@@ -39,8 +49,8 @@ class Supervisor:
         self._on_stop()
 
     def alive(self) -> bool:
-        """Whether any thread still runs."""
-        return any(thread.is_alive() for thread in self._threads)
+        """Whether any thread still works."""
+        return len(self._ended) < len(self._threads)
 
     def join(self) -> None:
         """Wait for all of them."""

@@ -12,38 +12,20 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver, ObservedWatch
-from watchdog.observers.inotify import InotifyEmitter
-from watchdog.observers.inotify_c import InotifyConstants
+from typing import TYPE_CHECKING
 
 from ingestd.config import Source
 from ingestd.journal import event
 from ingestd.model import DropFile, NotYet
 from ingestd.pipeline.scan import SourceScan
 
+if TYPE_CHECKING:
+    from watchdog.observers.api import ObservedWatch
+
+    from ingestd.pipeline.events import Events
+
 FILES_MAX = 60_000
 """Files known ahead, of all sources together; more of a backlog stays in the directories."""
-
-_EVENTS: list[type[FileSystemEvent]] = [
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    DirCreatedEvent,
-    DirMovedEvent,
-]
-
 
 _Key = tuple[Path, bool]
 """Sources of one drop directory, read to the same depth, share a watch."""
@@ -92,13 +74,11 @@ class Watch:
         }
         self._turns = deque(self.sources.values())
         self._followed: dict[_Key, tuple[tuple[int, int], ObservedWatch | None]] = {}
-        self._observer: BaseObserver | None = Observer() if observe else None
-        if self._observer is not None:
-            self._observer.name = "watchdog"
-            self._observer._emitter_class = _Emitter
-            self._overflow = _OverflowHandler(self._ring_all)
-            logging.getLogger("watchdog").addHandler(self._overflow)
-            self._observer.start()
+        self._events: Events | None = None
+        if observe:
+            from ingestd.pipeline.events import Events  # late: --once does without
+
+            self._events = Events(self._ring_all)
 
     def _follow(self, source: Source) -> None:
         """A removed, renamed or remounted directory falls silent: watch the one that is there.
@@ -109,18 +89,14 @@ class Watch:
         root = (stat.st_dev, stat.st_ino)
         key = (source.drop.absolute(), source.recursive)
         followed, watch = self._followed.get(key, (None, None))
-        if self._observer is None or root == followed:
+        if self._events is None or root == followed:
             return
         self._followed[key] = (root, None)
         try:
             if watch is not None:
-                self._observer.unschedule(watch)
-            watch = self._observer.schedule(
-                _Ringer(partial(self._ring_all, key)),
-                str(source.drop),
-                recursive=source.recursive,
-                event_filter=_EVENTS,
-            )
+                self._events.unfollow(watch)
+            ring = partial(self._ring_all, key)
+            watch = self._events.follow(source.drop, source.recursive, ring)
             self._followed[key] = (root, watch)
         except OSError as error:
             event(
@@ -172,36 +148,5 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
-            logging.getLogger("watchdog").removeHandler(self._overflow)
-
-
-class _Emitter(InotifyEmitter):
-    """Not told of what leaves: watchdog would hold back all that comes after it for 0.5 s, to pair
-    the two halves of a move, and each file that is archived leaves."""
-
-    def get_event_mask_from_filter(self) -> Any:
-        return super().get_event_mask_from_filter() & ~InotifyConstants.IN_MOVED_FROM
-
-
-class _Ringer(FileSystemEventHandler):
-    """Does nothing but ring: an exception here would silence watchdog for good."""
-
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        self._ring()
-
-
-class _OverflowHandler(logging.Handler):
-    """watchdog tells of an overflow of its queue only in its log."""
-
-    def __init__(self, ring: Callable[[], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._ring = ring
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._ring()
+        if self._events is not None:
+            self._events.close()

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import hdf5plugin
 import numpy as np
 from h5py import h5p, h5z
 from isal import isal_zlib
@@ -24,6 +23,8 @@ FAST_LEVELS = range(1, 4)
 
 _PLUGINS = ("blosc", "blosc2", "bshuf", "lz4", "zstd")
 """Filters of hdf5plugin that are known to touch nothing of HDF5 when they compress."""
+
+_BLOSC = 32001
 
 _VALUES_MAX = 16
 """h5py shows so many parameters of a filter at most: with all of them taken, some may lack."""
@@ -93,7 +94,7 @@ def _step(code: int, flags: int, values: tuple[int, ...]) -> _Step | None:
     library = _libraries().get(code)
     if library is None:
         return None
-    if code == hdf5plugin.Blosc.filter_id:
+    if code == _BLOSC:
         return _blosc(library, values)
     return _plugin(library, flags, values)
 
@@ -141,6 +142,8 @@ _libc.free.argtypes, _libc.free.restype = (ctypes.c_void_p,), None
 @functools.cache
 def _libraries() -> dict[int, ctypes.CDLL]:
     """The libraries of ``_PLUGINS`` that hdf5plugin has registered, by the filter's number."""
+    import hdf5plugin  # late: it takes 15 ms
+
     files = hdf5plugin.get_config().registered_filters
     # HDF5 may have a filter from elsewhere: which library that is, is "unknown".
     return {

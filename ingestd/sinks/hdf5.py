@@ -21,12 +21,13 @@ import xxhash
 from h5py import h5f, h5p
 
 from ingestd import layout
+from ingestd.disk import sync_directory
 from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
 from ingestd.sinks.hdf5_create import create
-from ingestd.sinks.hdf5_edit import LIBVER, edit, sync_directory
+from ingestd.sinks.hdf5_edit import LIBVER, edit
 from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers

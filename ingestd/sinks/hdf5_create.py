@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import h5py
-import hdf5plugin
 
 from ingestd import layout
 from ingestd.chunks import ChunkPlan, plan_chunks
@@ -69,6 +68,9 @@ def _filter(spec: DatasetSpec) -> dict[str, object]:
             return {"compression": "gzip", "compression_opts": level, "shuffle": True}
         case "lzf":
             return {"compression": "lzf", "shuffle": True}
+    import hdf5plugin  # late: it registers its filters, and takes 15 ms
+
+    match spec.compression:
         case "lz4":
             return dict(hdf5plugin.LZ4())
         case "zstd":

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import hdf5plugin  # noqa: F401 - registers the filters that an output may have been made with
 import xxhash
+
+from ingestd.disk import sync_directory
 
 LIBVER = ("v110", "v114")
 """Format bounds: SWMR-capable, and readable by HDF5 1.10 also when compressed."""
@@ -106,15 +107,6 @@ def _write_journal(journal: Path, heads: bytes, writes: list[tuple[int, bytes]])
         os.fsync(file.fileno())
     temporary.rename(journal)
     sync_directory(journal.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """fsync a directory: names made or renamed in it survive a loss of power."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _pwrite(fd: int, data: bytes, offset: int) -> None:

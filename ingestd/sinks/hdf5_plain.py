@@ -9,6 +9,7 @@ from h5py import h5d, h5f, h5p, h5s
 
 from ingestd.chunks import CHUNK_BYTES
 from ingestd.model import RowRange, RowType
+from ingestd.sinks.hdf5_filters import need_filters
 
 
 def open_dataset(file: h5f.FileID, name: str) -> h5d.DatasetID:
@@ -17,7 +18,9 @@ def open_dataset(file: h5f.FileID, name: str) -> h5d.DatasetID:
     # No chunk cache: a chunk that a failed write left in it would be lost without a word,
     # and HDF5 may crash on closing it.
     access.set_chunk_cache(0, 0, 0.75)
-    return h5d.open(file, name.encode(), access)
+    dataset = h5d.open(file, name.encode(), access)
+    need_filters(dataset)
+    return dataset
 
 
 def write_rows(dataset: h5d.DatasetID, start: int, rows: np.ndarray) -> None:

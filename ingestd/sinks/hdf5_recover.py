@@ -14,6 +14,7 @@ import numpy as np
 from ingestd import layout
 from ingestd.model import Placement
 from ingestd.sinks.hdf5 import rows_digest
+from ingestd.sinks.hdf5_filters import need_filters
 
 _RECORDS_AT_ONCE = 4096
 
@@ -98,6 +99,7 @@ class Held:
         if self.rows(placement.dataset) < placement.rows.stop:
             return False
         dataset = self._file[placement.dataset]
+        need_filters(dataset.id)
         return rows_digest(dataset, placement.rows) == placement.digest
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ingestd import layout
 from ingestd.sinks.hdf5_edit import LIBVER, open_overlay
+from ingestd.sinks.hdf5_filters import need_filters
 
 BYTES_MAX = 256 << 20
 """Datasets whose last two chunks are larger than this are not tried: memory is bounded."""
@@ -80,4 +81,6 @@ def main() -> None:
         # An overlay for each: it holds all that is written to it.
         with open_overlay(path) as overlay, h5py.File(overlay, "r+", libver=LIBVER) as file:
             _grow_and_cut(file[f"{layout.GROUP}/{name}"])
-            _grow_and_cut(file[layout.dataset_path(f"{layout.GROUP}/{name}")])
+            dataset = file[layout.dataset_path(f"{layout.GROUP}/{name}")]
+            need_filters(dataset.id)
+            _grow_and_cut(dataset)

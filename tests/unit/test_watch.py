@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ingestd.config import Source
 from ingestd.model import DropFile, NotYet
+from ingestd.pipeline import events as events_module
 from ingestd.pipeline import watch as watch_module
 from ingestd.pipeline.scan import SourceScan, natural, walk
 from ingestd.pipeline.watch import Bell, Watch
@@ -417,7 +418,7 @@ def test_where_no_events_are_to_be_had_the_directory_is_still_read(
         def __getattr__(self, name: str) -> object:
             return lambda *args: None
 
-    monkeypatch.setattr(watch_module, "Observer", Full)
+    monkeypatch.setattr(events_module, "Observer", Full)
     watch = Watch({source.name: source}, 5.0, observe=True)
     watch.look(unknown)
     watch.close()

@@ -119,10 +119,12 @@ class Opened:
     """The file is believed so far: what it holds for each dataset.
 
     ``digest`` is that of its bytes; empty where these were not all read yet (a large file).
+    ``rows``: how many it has for each, where that is known beforehand.
     """
 
     digest: str
     types: Mapping[str, RowType]
+    rows: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,11 +144,12 @@ class Service:
     def _recover(self, ledger_path: Path) -> None:
         busy = self._busy_since is not None
         ledger = Ledger(ledger_path)
+        open_sink = partial(Hdf5Sink, reserve=self.config.reserve, workers=self.config.workers)
         try:
             outputs = {source.output for source in self.config.sources.values()}
             for path in outputs | {Path(output) for output in ledger.pending_outputs()}:
                 self._lock(path)
-                self._sinks[path] = recover(path, ledger, self.config.state, said=busy)
+                self._sinks[path] = recover(path, ledger, self.config.state, open_sink, said=busy)
         finally:
             ledger.close()
 

@@ -12,6 +12,7 @@ import threading
 import typing
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice, takewhile
 from typing import BinaryIO
 
@@ -37,7 +38,7 @@ from ingestd.model import (
     Task,
 )
 from ingestd.pipeline.bundle import SMALL_BYTES, Like, Likes, read_alike
-from ingestd.pipeline.plan import cast, open_as_format, plan_rows
+from ingestd.pipeline.plan import cast, file_rows, open_as_format, plan_rows
 from ingestd.pipeline.reading import DropReader
 from ingestd.pipeline.reorder import Closed, Reorder
 from ingestd.pipeline.settle import GRACE_SECONDS, age_seconds, open_wait_seconds
@@ -150,7 +151,7 @@ class Decoder:
             return
         first, last = self._unsaid[0], self._unsaid[-1]
         if isinstance(first, Opened) and isinstance(last, Decoded):
-            self._unsaid[0] = Opened(last.digest, first.types)
+            self._unsaid[0] = replace(first, digest=last.digest)
         self._reorder.put(ticket, *self._unsaid, more=self._more)
         self._unsaid.clear()
 
@@ -185,7 +186,14 @@ class Decoder:
             self._refuse_row(member, row_type)
             if not source.datasets[dataset].stack:
                 self._refuse_row(member, RowType(read, row_type.row_shape))
-        yield Opened(digest, {dataset: row_type for dataset, (_, row_type) in plan.items()})
+        yield Opened(
+            digest,
+            {dataset: row_type for dataset, (_, row_type) in plan.items()},
+            {
+                dataset: file_rows(source.datasets[dataset], opened.members[member])
+                for dataset, (member, _) in plan.items()
+            },
+        )
         digests = {}
         for dataset, (member, row_type) in plan.items():
             hasher = xxhash.xxh3_128()

@@ -66,6 +66,8 @@ class Flow:
         self._tasks: queue.SimpleQueue[tuple[int, Task] | None] = queue.SimpleQueue()
         self._files: dict[int, deque[DropFile]] = {}  # of each ticket, those not done with
         self._handed = self._left = 0  # files handed out, and those the writer is through with
+        self._held = 0  # files that wait in the writer for others
+        self._complete = False  # with once: nothing is left to take
         self._stuck: set[DropFile] = set()
         # Python's own lock changes hands at every system call, at 50 times the call's cost: who has
         # small files to work on takes turns in larger steps.
@@ -108,6 +110,8 @@ class Flow:
             self._ledger.close()
         if failure is not None:
             raise failure
+        if self._complete and self._stuck:
+            raise BusyWorld(f"{len(self._stuck)} {_STUCK}")
 
     def _wake_all(self) -> None:
         self._reorder.close()
@@ -129,9 +133,8 @@ class Flow:
                 again = files[0].fingerprint.size > SMALL_BYTES and ledger.named(files[0])
                 self._tasks.put((ticket, Task(files, again)))
                 ticket += 1
-            if self._once and self._watch.nothing_left(len(self._stuck)):
-                if self._stuck:
-                    raise BusyWorld(f"{len(self._stuck)} {_STUCK}")
+            if self._once and self._watch.nothing_left(len(self._stuck) + self._held):
+                self._complete = True
                 self._supervisor.stop()
                 return
             self._watch.bell.wait(self._watch.due_in())
@@ -191,6 +194,11 @@ class Flow:
         if before - count <= FILES_MAX // 2 < before:
             self._watch.bell.ring()
         return left
+
+    def held(self, count: int) -> None:
+        changed, self._held = self._held != count, count
+        if changed and self._once:
+            self._watch.bell.ring()  # it may be all that is left
 
     def again(self, file: DropFile, why: NotYet) -> None:
         event(logging.DEBUG, f"not yet: {why.why}", source=file.source, file=file)

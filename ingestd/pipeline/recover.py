@@ -8,7 +8,7 @@ mended by doing it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import takewhile
 from logging import DEBUG, INFO, WARNING
 from pathlib import Path
@@ -31,8 +31,15 @@ from ingestd.sinks.hdf5_recover import Held, remove_leftovers
 from ingestd.sinks.hdf5_rehearse import rehearse
 
 
-def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> Hdf5Sink:
-    """The output at ``path``, whole and open for appending.
+def recover(
+    path: Path,
+    ledger: Ledger,
+    state: Path,
+    open_sink: Callable[[Path], Hdf5Sink] = Hdf5Sink,
+    *,
+    said: bool = False,
+) -> Hdf5Sink:
+    """The output at ``path``, whole and open for appending (``open_sink``).
 
     ``said``: the trouble is known, and what is cut is not worth another line of log.
 
@@ -45,7 +52,7 @@ def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> H
             event(INFO, "finished an interrupted change", output=path)
         if not path.exists():
             _refuse_lost(path, ledger)
-            return Hdf5Sink(path)
+            return open_sink(path)
         _make_sound(path, state, said)
         with Held(path) as held:
             _refuse_foreign(held, path)
@@ -53,7 +60,7 @@ def recover(path: Path, ledger: Ledger, state: Path, *, said: bool = False) -> H
                 _adopt(held, str(path), ledger)
             kept, cuts = _reconcile(held, path, ledger)
             recorded = _recorded(held, kept)
-    sink = Hdf5Sink(path)
+    sink = open_sink(path)
     try:
         if cuts:
             level, rows = DEBUG if said else INFO, _rows_only(cuts)

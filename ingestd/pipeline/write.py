@@ -70,6 +70,10 @@ class Tickets(Protocol):
         """``file`` came too early."""
         ...
 
+    def held(self, count: int) -> None:
+        """So many files are decoded, and wait for others before they can be committed."""
+        ...
+
     def finished(self, files: Iterable[DropFile], *, released: bool) -> None:
         """They are done with, and if ``released`` have left their drop directory."""
         ...
@@ -128,16 +132,9 @@ class Writer:
         self._published: list[Entry] = []  # records written, the commit is to come
         self._twins: list[Settled] = []
         self._digests: dict[tuple[str, str], DropFile] = {}  # content the ledger does not know yet
+        self._fresh = False  # there is something that was not yet tried to publish
         self._unsynced_bytes = 0
         self._publish_due = self._commit_due = float("inf")
-        # A partly filled compressed chunk is written anew at each flush, and SWMR never
-        # recycles the old one: files of such sources are flushed only with the commit.
-        self._slow = {
-            name
-            for name, source in config.sources.items()
-            if any(d.compression.name != "none" for d in source.datasets.values())
-        }
-        self._slow_waits = False
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Write until stopped; then what is wholly decoded is committed, and the rest cut."""
@@ -154,26 +151,23 @@ class Writer:
             elif now >= self._publish_due:
                 self.publish()
         self._take_back()
-        self.commit()
-
-    def _waits(self) -> int:
-        return len(self._written) + len(self._published) + len(self._twins)
+        self.commit(whole=True)
 
     def _patience(self, now: float) -> float:
         """Seconds to wait for more before what is there is committed."""
-        if self._slow_waits or not self._waits() or self._committer.busy():
-            return max(0.0, min(0.5, min(self._publish_due, self._commit_due) - now))
-        return 0.0
+        if (self._fresh or self._published) and not self._committer.busy():
+            return 0.0
+        return max(0.0, min(0.5, min(self._publish_due, self._commit_due) - now))
 
     def _commit_wanted(self, *, idle: bool, now: float) -> bool:
-        if self._waits() >= FILES_MAX:
+        files = len(self._written) + len(self._published) + len(self._twins)
+        if files >= FILES_MAX:
             return True
         if self._committer.busy():
             return False
-        if self._unsynced_bytes >= BYTES_EAGER or self._waits() >= FILES_EAGER:
+        if self._unsynced_bytes >= BYTES_EAGER or len(self._published) >= FILES_EAGER:
             return True
-        at_once = idle and not self._slow_waits
-        return self._waits() > 0 and (at_once or now >= self._commit_due)
+        return now >= self._commit_due or (idle and (self._fresh or bool(self._published)))
 
     # One message
 
@@ -204,21 +198,30 @@ class Writer:
             if message.digest:
                 opened.twin = self._twin(source, file, message.digest)
             if opened.twin is None:
-                self._prepare(source, message.types)
+                self._prepare(source, message.types, message.rows)
                 opened.starts = {path: opened.sink.rows(path) for path in message.types}
                 opened.ends = dict(opened.starts)
         except BadFile as error:
             opened.bad = error
         return opened
 
-    def _prepare(self, source: Source, types: Mapping[str, RowType]) -> None:
+    def _prepare(
+        self, source: Source, types: Mapping[str, RowType], rows: Mapping[str, int | None]
+    ) -> None:
         """See to it that the datasets are there, and hold rows of these types.
+
+        ``rows`` are those of the first file, which its chunks are fitted to.
 
         :raises BadFile: they do not.
         """
         sink = self._outputs[source.output]
         check_types(source, sink.types, types)
-        specs = {path: dataset_spec(source.datasets[path], t) for path, t in types.items()}
+        if types.keys() <= sink.types.keys():
+            return
+        specs = {
+            path: dataset_spec(source.datasets[path], row_type, rows.get(path))
+            for path, row_type in types.items()
+        }
         sink.ensure(specs, source.attrs)
         # What HDF5 makes of a dtype may differ from it: without its titles, say.
         check_types(source, sink.types, types)
@@ -279,7 +282,7 @@ class Writer:
             self._take_back()
             self._quarantine(file, error)
         self._open = None
-        self._schedule(file.source)
+        self._schedule()
 
     def _append_all(self, ticket: int, bundle: Bundle) -> None:
         """Append small files together: what the steps above would make of one after the other."""
@@ -305,7 +308,7 @@ class Writer:
                 self._digests[source.name, digest] = file
         self._append_fresh(source, bundle, files, fresh)
         self._reorder.release(ticket, bundle.rows.nbytes)
-        self._schedule(source.name)
+        self._schedule()
 
     def _append_fresh(
         self, source: Source, bundle: Bundle, files: Sequence[DropFile], fresh: list[int]
@@ -313,7 +316,7 @@ class Writer:
         if not fresh:
             return
         try:
-            self._prepare(source, {bundle.dataset: bundle.type})
+            self._prepare(source, {bundle.dataset: bundle.type}, {bundle.dataset: bundle.file_rows})
         except BadFile as error:
             for number in fresh:
                 del self._digests[source.name, bundle.digests[number][0]]
@@ -337,17 +340,16 @@ class Writer:
     ) -> None:
         self._written.append(_Written(file, digest, str(source.output), placements))
         self._digests[source.name, digest] = file
-        self._slow_waits |= source.name in self._slow
 
     def _skip(self, file: DropFile, digest: str, twin: str) -> None:
         why = f"same content as {twin}"
         event(INFO, f"skipped: {why}", source=file.source, file=file)
         self._twins.append(Settled(self._new_id(), file, State.SKIPPED, why, digest))
 
-    def _schedule(self, source: str) -> None:
+    def _schedule(self) -> None:
         now = time.monotonic()
-        if not self._slow_waits:
-            self._publish_due = min(self._publish_due, now + PUBLISH_SECONDS)
+        self._fresh = True
+        self._publish_due = min(self._publish_due, now + PUBLISH_SECONDS)
         self._commit_due = min(self._commit_due, now + self._config.commit.every)
 
     def _new_id(self) -> int:
@@ -375,36 +377,62 @@ class Writer:
 
     # The commit sequence
 
-    def publish(self) -> None:
+    def publish(self, *, whole: bool = False) -> None:
         """Rows, then what was meant, then the records: readers see whole files.
 
         A crash between any two leaves rows without records, which recovery cuts, or rows that
-        the ledger calls pending, which recovery finishes.
+        the ledger calls pending, which recovery finishes. Rows of a partial compressed chunk may
+        have to wait, and their files with them, but for ``whole``.
         """
+        self._fresh = False
         self._publish_due = float("inf")
-        written, self._written = self._written, []
-        if written:
-            with self._turn:
+        with self._turn:
+            for output in {w.output for w in self._written}:
+                self._outputs[Path(output)].flush(whole=whole)
+            written, self._written = self._visible()
+            if written:
                 self._publish(written)
+        self._digests = {(w.file.source, w.digest): w.file for w in self._written}
+        self._tickets.held(len(self._written))
+
+    def _visible(self) -> tuple[list[_Written], list[_Written]]:
+        """The files whose rows readers see, and those that wait, both in order.
+
+        A record says that all rows below its end are final: where one file waits, so do those
+        after it in any of its datasets.
+        """
+        visible: list[_Written] = []
+        waiting: list[_Written] = []
+        ends: dict[tuple[str, str], int] = {}  # of the rows that are seen; -1: a file waits
+        for w in self._written:
+            keys = [(w.output, p.dataset) for p in w.placements]
+            for key in keys:
+                if key not in ends:
+                    ends[key] = self._outputs[Path(w.output)].visible(key[1])
+            if all(p.rows.stop <= ends[key] for key, p in zip(keys, w.placements, strict=True)):
+                visible.append(w)
+            else:
+                waiting.append(w)
+                ends.update(dict.fromkeys(keys, -1))
+        return visible, waiting
 
     def _publish(self, written: list[_Written]) -> None:
-        touched = {name: self._outputs[Path(name)] for name in {w.output for w in written}}
-        for sink in touched.values():
-            sink.flush()
         entries = [Entry(self._new_id(), *w) for w in written]
         self._ledger.intend(entries)
-        for output, sink in touched.items():
+        for output in {e.output for e in entries}:
+            sink = self._outputs[Path(output)]
             append_records(sink, [e for e in entries if e.output == output])
-            sink.flush()
+            sink.flush(whole=False)
         self._published += entries
-        self._digests.clear()
 
-    def commit(self) -> None:
+    def commit(self, *, whole: bool = False) -> None:
         """Publish, and hand over what is published: the disk, the ledger and the drop files come
         next (``Committer.commit``)."""
-        self.publish()
+        self.publish(whole=whole)
         entries, self._published = self._published, []
-        twins, self._twins = self._twins, []
+        # A twin may go when its like is safe, not before.
+        twins = [t for t in self._twins if (t.file.source, t.digest) not in self._digests]
+        self._twins = [t for t in self._twins if (t.file.source, t.digest) in self._digests]
         if self._read_back and entries:
             _check_rows(self._outputs, entries)
             self._read_back = False
@@ -414,8 +442,8 @@ class Writer:
         durable = self._config.commit.durability == "synced"
         barriers = [self._outputs[output].barrier() for output in outputs] if durable else []
         self._unsynced_bytes = 0
-        self._slow_waits = False
-        self._commit_due = float("inf")
+        every = self._config.commit.every
+        self._commit_due = time.monotonic() + every if self._written else float("inf")
         if entries or twins or barriers:
             self._committer.hand(Batch(entries, twins, barriers))
 

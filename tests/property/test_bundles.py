@@ -18,7 +18,17 @@ from ingestd.ledger import Ledger
 from ingestd.pipeline import archive, decode
 from ingestd.pipeline.bundle import Likes
 
-KINDS = ["plain", "other values", "fortran", "wider", "other shape", "long", "empty", "torn", "more"]
+KINDS = [
+    "plain",
+    "other values",
+    "fortran",
+    "wider",
+    "other shape",
+    "long",
+    "empty",
+    "torn",
+    "more",
+]
 FILES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 4)), min_size=1, max_size=40)
 
 

@@ -86,8 +86,11 @@ class MemorySink:
         for dataset, end in ends.items():
             self.data[dataset] = [self.array(dataset)[:end]]
 
-    def flush(self, *, durable: bool = False) -> None:
+    def flush(self, *, durable: bool = False, whole: bool = True) -> None:
         self._step("flush")
+
+    def visible(self, dataset: str) -> int:
+        return self.rows(dataset)
 
     def barrier(self) -> Callable[[], None]:
         return lambda: self._step("sync")
@@ -140,6 +143,9 @@ class Bench:
         files = self.files.pop(ticket)
         assert len(files) == count
         return files
+
+    def held(self, count: int) -> None:
+        self.held_files = count
 
     def again(self, file: DropFile, why: NotYet) -> None:
         self.again_files.append(file.name)

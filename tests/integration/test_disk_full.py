@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import resource
 import subprocess
 import sys
@@ -14,8 +13,6 @@ import numpy as np
 import pytest
 from helpers import ENVIRONMENT, run
 from station import IS_ROOT, Station, names, once, put, rows_of, taken
-
-from ingestd.pipeline.recover import recover
 
 CONFIG = """
 memory: 8MiB
@@ -240,9 +237,6 @@ def test_run_once_on_a_full_disk_ends_with_75_and_later_goes_on(
     assert taken(small_disk / "data.h5") == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.skipif(
-    "reserve" not in inspect.signature(recover).parameters, reason="the service has no reserve yet"
-)
 @pytest.mark.parametrize("small_disk", ["40m"], indirect=True)
 def test_with_a_reserve_a_full_disk_is_met_before_a_write_fails(
     small_disk: Path, tmp_path: Path

@@ -7,6 +7,7 @@ new flow begins, as often as it takes.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -39,11 +40,11 @@ TICK_SECONDS = 0.1
 HEALTHY_SECONDS = 10.0
 """A flow that has run for so long, or committed a file, has outlived what it waited for."""
 
+MALLOC = {-8: 1, -3: 32 << 20, -1: 256 << 20}
+"""M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of <malloc.h>: one heap for all threads."""
+
 STUCK_SECONDS = 60.0
 """A writer that showed no sign of life for so long is not reported as alive."""
-
-GC_OBJECTS = 100_000
-"""So many more objects there may be before Python looks for cycles."""
 
 
 def load_config(path: Path | None) -> Config:
@@ -78,10 +79,7 @@ class Service:
             that is full and the like, which is else waited out.
         :raises BrokenInvariant: going on could lose or double rows.
         """
-        # Millions of small tuples live for a second, and none is part of a cycle: looking for
-        # cycles among them took a fifth of the time.
-        gc.freeze()
-        gc.set_threshold(GC_OBJECTS, 20, 50)
+        _tune_memory()
         state_lock = self.config.state / "lock"
         with (
             self._signals(),
@@ -262,3 +260,15 @@ class Service:
             return
         self.config = config
         event(logging.INFO, "took the new config", sources=len(config.sources))
+
+
+def _tune_memory() -> None:
+    """Keep freed memory for the next rows: from the kernel it would come anew, page by page."""
+    # Millions of small tuples live for a second, and none is part of a cycle: looking for cycles
+    # among them took a fifth of the time.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    if mallopt is not None:
+        for option, value in MALLOC.items():
+            mallopt(option, value)

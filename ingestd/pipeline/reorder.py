@@ -1,7 +1,8 @@
 """The reorder buffer: what decoding threads say of many files, given out in the files' order.
 
 Bytes in flight never exceed ``bytes_max``, and the head of the line can always go on: files
-that run ahead of it share one half of the bytes, so they can never hold all.
+that run ahead of it share one half of the bytes, so they can never hold all. Nobody runs further
+ahead than the writer needs: memory that was just used is the fastest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from ingestd.model import Ending, Message
+from ingestd.model import Block, Bundle, Ending, Message
+
+ENOUGH_BYTES = 16 << 20
+"""With so much to write, decoding may wait."""
 
 
 class Closed(Exception):
@@ -19,10 +23,12 @@ class Closed(Exception):
 class Reorder:
     """Tickets are 0, 1, 2, ...: each is a task; it ends with the ending of its last file."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, enough: int = ENOUGH_BYTES) -> None:
         self._bytes_max = bytes_max
+        self._enough = enough
         self._said: dict[int, deque[Message]] = {}
         self._held: dict[int, int] = {}  # bytes reserved by each ticket, those written left out
+        self._to_write: dict[int, int] = {}  # of those, what was said and is not written
         self._in_flight = 0
         self._ended: set[int] = set()  # all was said of them
         self._head = 0
@@ -47,17 +53,27 @@ class Reorder:
     def _may_take(self, ticket: int, nbytes: int) -> bool:
         if self._in_flight + nbytes > self._bytes_max:
             return False
+        if ticket == self._head:
+            return self._to_write.get(ticket, 0) < self._enough
         ahead = self._in_flight - self._held.get(self._head, 0)
-        return ticket == self._head or ahead + nbytes <= self._bytes_max // 2
+        enough = self._enough if ahead else nbytes
+        return ahead + nbytes <= min(self._bytes_max // 2, enough)
 
     def release(self, ticket: int, nbytes: int) -> None:
-        """``nbytes`` reserved for ``ticket`` are free again (written, or never needed)."""
+        """``nbytes`` reserved for ``ticket`` are free again: they were never needed."""
         with self._changed:
-            self._in_flight -= nbytes
-            left = self._held.pop(ticket, 0) - nbytes
-            if left:
-                self._held[ticket] = left
-            self._changed.notify_all()
+            self._free(ticket, nbytes)
+
+    def written(self, ticket: int, nbytes: int) -> None:
+        """``nbytes`` that were said of ``ticket`` are free again: they are written."""
+        with self._changed:
+            _less(self._to_write, ticket, nbytes)
+            self._free(ticket, nbytes)
+
+    def _free(self, ticket: int, nbytes: int) -> None:
+        self._in_flight -= nbytes
+        _less(self._held, ticket, nbytes)
+        self._changed.notify_all()
 
     def put(self, ticket: int, *messages: Message, more: bool = False) -> None:
         """Say ``messages`` of ``ticket``, in order; with an ending as the last of them no more will
@@ -69,6 +85,9 @@ class Reorder:
             if self._closed:
                 raise Closed
             self._said.setdefault(ticket, deque()).extend(messages)
+            nbytes = sum(m.rows.nbytes for m in messages if isinstance(m, Block | Bundle))
+            self._to_write[ticket] = self._to_write.get(ticket, 0) + nbytes
+            _less(self._to_write, ticket, 0)
             if not more and isinstance(messages[-1], Ending):
                 self._ended.add(ticket)
             if ticket == self._head:
@@ -106,3 +125,9 @@ class Reorder:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _less(counts: dict[int, int], ticket: int, nbytes: int) -> None:
+    left = counts.pop(ticket, 0) - nbytes
+    if left:
+        counts[ticket] = left

@@ -252,7 +252,7 @@ class Writer:
         if opened.starts:
             opened.ends[block.dataset] = opened.sink.append(block.dataset, block.rows).stop
             self._count(block.rows.nbytes)
-        self._reorder.release(ticket, block.rows.nbytes)
+        self._reorder.written(ticket, block.rows.nbytes)
 
     def _count(self, nbytes: int) -> None:
         self._progress.bytes += nbytes
@@ -298,35 +298,30 @@ class Writer:
             try:
                 known = digest in seen or (source.name, digest) in self._digests
                 twin = self._twin(source, file, digest) if known else None
+                if twin is not None:
+                    self._skip(file, digest, twin)
+                    continue
+                if not fresh:
+                    types, rows = {bundle.dataset: bundle.type}, {bundle.dataset: bundle.file_rows}
+                    self._prepare(source, types, rows)
             except BadFile as error:
                 self._quarantine(file, error)
-                continue
-            if twin is not None:
-                self._skip(file, digest, twin)
             else:
                 fresh.append(number)
                 self._digests[source.name, digest] = file
-        self._append_fresh(source, bundle, files, fresh)
-        self._reorder.release(ticket, bundle.rows.nbytes)
+        if fresh:
+            self._append_fresh(source, bundle, files, fresh)
+        self._reorder.written(ticket, bundle.rows.nbytes)
         self._schedule()
 
     def _append_fresh(
         self, source: Source, bundle: Bundle, files: Sequence[DropFile], fresh: list[int]
     ) -> None:
-        if not fresh:
-            return
-        try:
-            self._prepare(source, {bundle.dataset: bundle.type}, {bundle.dataset: bundle.file_rows})
-        except BadFile as error:
-            for number in fresh:
-                del self._digests[source.name, bundle.digests[number][0]]
-                self._quarantine(files[number], error)
-            return
+        """Append the rows of those files of the bundle whose numbers are ``fresh``."""
         rows, step = bundle.rows, bundle.file_rows
         if len(fresh) < len(files):
-            rows = rows.reshape(len(files), step, *rows.shape[1:])[fresh].reshape(
-                -1, *rows.shape[1:]
-            )
+            by_file = rows.reshape(len(files), step, *rows.shape[1:])
+            rows = by_file[fresh].reshape(-1, *rows.shape[1:])
         at = self._outputs[source.output].append(bundle.dataset, rows).start
         self._count(rows.nbytes)
         for number in fresh:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-TAIL_SECONDS = 10.0
+TAIL_SECONDS = 2.0
 """Rows that have waited so long are written, if the waste allows it."""
 
 TAIL_SECONDS_MAX = 300.0
 """Rows that have waited so long are written, whatever is wasted."""
 
 WASTE_SHARE = 0.05
-"""Waste stays below this part of what stands in whole chunks, and one chunk more."""
+WASTE_BYTES = 1 << 20
+"""Waste stays below this part of what stands in whole chunks, and so many bytes (or one chunk)."""
 
 
 class PartialChunks:
@@ -67,4 +68,6 @@ class PartialChunks:
         if self._whole_chunks:
             one_chunk = self._whole_bytes // self._whole_chunks
         estimate = one_chunk * partial_bytes / self._chunk_bytes
-        return self._wasted + estimate <= WASTE_SHARE * self._whole_bytes + one_chunk
+        return self._wasted + estimate <= WASTE_SHARE * self._whole_bytes + max(
+            one_chunk, WASTE_BYTES
+        )

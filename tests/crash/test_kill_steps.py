@@ -37,7 +37,7 @@ FIRST_RUN = [
 
 LATER_RUN = [
     *both(f"{SINK}.append", 1, 3, 6),
-    *both(f"{SINK}.flush", 1, 2, 3, 4, 5),
+    *both(f"{SINK}.flush", 1, 2, 3, 4),
     *both(f"{WRITER}.publish", 1),
     *both(f"{LEDGER}.intend", 1, 2),
     *both("ingestd.pipeline.write:append_records", 1, 2),

@@ -35,8 +35,8 @@ def test_a_signal_under_load_stops_it_within_5_seconds_and_nothing_is_lost(
 
     assert code == 0
     assert left, "it was through before it was stopped"
-    assert len(stopped_with) + len(left) == 1500
-    assert sorted(taken(tmp_path / "data.h5")) == list(range(1500))
+    assert len(stopped_with) + len(left) == 9000
+    assert sorted(taken(tmp_path / "data.h5")) == list(range(9000))
     assert station.lines("Traceback") == []
 
 

@@ -52,13 +52,18 @@ class Decoding:
 FILES = st.lists(st.lists(st.integers(0, BOUND // 2), max_size=5), min_size=1, max_size=7)
 
 
-@given(files=FILES, workers=st.integers(1, 4), seed=st.integers(0, 2**32))
+@given(
+    files=FILES,
+    workers=st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+    enough=st.integers(1, 2 * BOUND),
+)
 @settings(max_examples=150, deadline=None)
 def test_any_interleaving_gives_the_files_in_order_within_the_bound(
-    files: list[list[int]], workers: int, seed: int
+    files: list[list[int]], workers: int, seed: int, enough: int
 ) -> None:
     choices = Random(seed)
-    reorder = Reorder(BOUND)
+    reorder = Reorder(BOUND, enough)
     waiting = [Decoding(ticket, blocks) for ticket, blocks in enumerate(files)]
     everything, at_work, taken = list(waiting), [], []
 
@@ -74,7 +79,7 @@ def test_any_interleaving_gives_the_files_in_order_within_the_bound(
             if got is not None:
                 taken.append(got)
                 if isinstance(got[1], Block):
-                    reorder.release(got[0], got[1].rows.nbytes)
+                    reorder.written(got[0], got[1].rows.nbytes)
         else:
             decoding = choices.choice(able)
             decoding.go_on(reorder)

@@ -54,7 +54,7 @@ def decoded(source: Source, name: str, file: DropFile | None = None) -> list[Mes
             taken = reorder.take(10)
             assert taken is not None
             if isinstance(taken[1], Block):
-                reorder.release(0, taken[1].rows.nbytes)
+                reorder.written(0, taken[1].rows.nbytes)
             found.append(taken[1])
 
     taker = threading.Thread(target=take)
@@ -170,7 +170,7 @@ def test_rows_of_half_the_memory_in_many_files_at_once_are_no_deadlock(tmp_path)
     def take() -> bool:
         taken = reorder.take(0.05)
         if taken and isinstance(taken[1], Block):
-            reorder.release(taken[0], taken[1].rows.nbytes)
+            reorder.written(taken[0], taken[1].rows.nbytes)
         elif taken and isinstance(taken[1], Ending):
             endings.append(taken[0])
         return len(endings) == len(tickets)

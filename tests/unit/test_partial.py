@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.sinks.partial import TAIL_SECONDS, TAIL_SECONDS_MAX, WASTE_SHARE, PartialChunks
+from ingestd.sinks.partial import (
+    TAIL_SECONDS,
+    TAIL_SECONDS_MAX,
+    WASTE_BYTES,
+    WASTE_SHARE,
+    PartialChunks,
+)
 
 CHUNK = 1 << 20
 
@@ -74,18 +80,25 @@ def test_without_allowance_rows_wait_for_the_longest_time(chunks, clock) -> None
 
 
 def test_whole_chunks_give_allowance(chunks, clock) -> None:
-    chunks.wrote_partial(CHUNK)
-    for _ in range(39):
-        chunks.wrote_whole(CHUNK // 2)
+    chunks.wrote_partial(WASTE_BYTES)
+    for _ in range(9):
+        chunks.wrote_whole(CHUNK)
     chunks.rows_wait()
     clock.now += TAIL_SECONDS
-    assert not chunks.due(CHUNK)
+    assert not chunks.due(CHUNK // 2)
 
-    # 5 % of 20.5 chunks, for the one chunk that was wasted; and half of one is always free.
-    for _ in range(2):
-        chunks.wrote_whole(CHUNK // 2)
+    chunks.wrote_whole(CHUNK)
 
-    assert chunks.due(CHUNK)
+    assert chunks.due(CHUNK // 2)
+
+
+def test_small_chunks_may_waste_as_much_as_a_large_one(clock) -> None:
+    chunks = PartialChunks(CHUNK // 64, clock)
+    for _ in range(100):
+        chunks.rows_wait()
+        clock.now += TAIL_SECONDS
+        assert chunks.due(CHUNK // 128)
+        chunks.wrote_partial(CHUNK // 128)
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.2, 0.01])

@@ -215,7 +215,7 @@ class Ledger:
         """All pending files are new again."""
         check(State.PENDING, State.NEW)
         with self._transaction(durable=True) as db:
-            db.execute("DELETE FROM files WHERE state = 'pending'")
+            db.execute("DELETE FROM files WHERE released = 0 AND state = 'pending'")
 
     def withdraw(self, file_ids: Iterable[int]) -> None:
         """Pending files whose rows were not kept are new again."""
@@ -311,7 +311,7 @@ class Ledger:
         """Outputs with pending files."""
         rows = self._db.execute(
             "SELECT DISTINCT p.output FROM files f JOIN placements p ON p.file_id = f.id"
-            " WHERE f.state = 'pending'"
+            " WHERE f.released = 0 AND f.state = 'pending'"
         )
         return [r[0] for r in rows]
 
@@ -321,7 +321,7 @@ class Ledger:
         rows = self._db.execute(
             "SELECT DISTINCT f.id, f.source, f.name, f.size, f.mtime_ns, f.inode, f.digest"
             " FROM files f JOIN placements p ON p.file_id = f.id"
-            " WHERE f.state = 'pending' AND p.output = ? ORDER BY f.id",
+            " WHERE f.released = 0 AND f.state = 'pending' AND p.output = ? ORDER BY f.id",
             (output,),
         ).fetchall()
         return [
@@ -370,12 +370,9 @@ def _insert(
     now = time.time_ns()
     files, placements = [], []
     for e in entries:
-        name, f = os.fsencode(e.file.name), e.file.fingerprint
+        file = e.file
         files.append(
-            (
-                *(e.file_id, e.file.source, name, f.size, f.mtime_ns, f.inode),
-                *(e.digest, state, again, now),
-            )
+            (e.file_id, file.source, file.raw_name, *file.fingerprint, e.digest, state, again, now)
         )
         placements += [
             (e.output, p.dataset, e.file_id, p.rows.start, len(p.rows), p.digest)

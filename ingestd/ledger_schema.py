@@ -21,7 +21,6 @@ CREATE TABLE IF NOT EXISTS files (
 );
 CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
 CREATE INDEX IF NOT EXISTS files_by_digest ON files (digest, mtime_ns);
-CREATE INDEX IF NOT EXISTS files_pending ON files (id) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS files_unreleased ON files (id) WHERE released = 0;
 CREATE TABLE IF NOT EXISTS placements (
     output TEXT NOT NULL,
@@ -38,5 +37,7 @@ PRAGMA user_version = {VERSION};
 
 UPGRADE = """
 DROP INDEX files_by_digest;
+DROP INDEX files_pending;
 """
-"""From version 1: a content that comes again and again is found by its file's time."""
+"""From version 1: a content that comes again and again is found by its file's time, and pending
+files by not being released."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from ingestd.errors import BadFile
 
 _INT64 = 2**63 - 1
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ class DropFile(NamedTuple):
     source: str
     name: str
     fingerprint: Fingerprint
+
+    @property
+    def raw_name(self) -> bytes:
+        """``name`` as the kernel has it."""
+        return self.name.encode(_ENCODING, _ERRORS)
 
     def __str__(self) -> str:
         return shown(self.name)

@@ -63,7 +63,9 @@ class Matcher:
 
         Any name is accepted, with newlines and surrogate escapes too.
         """
-        directories, _, base = relative_name.rpartition("/")
+        directories, base = "", relative_name
+        if "/" in relative_name:
+            directories, _, base = relative_name.rpartition("/")
         if base.endswith(self._refused):
             return None
         if self._suffixes is not None:
@@ -213,4 +215,4 @@ def _character_set(text: str) -> str:
 
 
 def _hidden(relative_name: str) -> bool:
-    return relative_name.startswith(".") or "/." in relative_name
+    return relative_name[:1] == "." or "/." in relative_name

@@ -93,6 +93,7 @@ class SourceScan:
         self._told: set[str] = set()  # files out of reach, which was said
         self._closed: set[str] = set()  # directories that may not be read, which was said
         self._known = source.after.kind == "keep"
+        self._order = _order(source)
 
     def ring(self) -> None:
         """Something happened in the directory."""
@@ -222,7 +223,7 @@ class SourceScan:
                     self._held[name] = _Hold(fingerprint, now + wait, soon=True)
                 continue
             file = DropFile(source.name, name, fingerprint)
-            yield _order(source, stat, name, captures), natural(name), name, file
+            yield self._order(stat, name, captures), natural(name), name, file
 
     def _say_closed(self, name: str, error: OSError) -> None:
         if name not in self._closed:
@@ -292,17 +293,18 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(_DIGITS.split(name))]
 
 
-def _order(
-    source: Source, stat: os.stat_result, name: str, captures: Mapping[str, str | int]
-) -> object:
-    if source.order_capture is not None:
-        return captures[source.order_capture]
-    match source.order:
-        case "arrival":
-            # The kernel stamps a change of name or content alike; equal stamps go by name.
-            return stat.st_ctime_ns
-        case "name":
-            return name
-        case "mtime":
-            return stat.st_mtime_ns
-    raise AssertionError(source.order)
+_Order = Callable[[os.stat_result, str, Mapping[str, str | int]], Any]
+
+
+def _order(source: Source) -> _Order:
+    """By what the source orders a file, given its stat result, name and captures."""
+    capture = source.order_capture
+    if capture is not None:
+        return lambda stat, name, captures: captures[capture]
+    orders: dict[str, _Order] = {
+        # The kernel stamps a change of name or content alike; equal stamps go by name.
+        "arrival": lambda stat, name, captures: stat.st_ctime_ns,
+        "name": lambda stat, name, captures: name,
+        "mtime": lambda stat, name, captures: stat.st_mtime_ns,
+    }
+    return orders[source.order]

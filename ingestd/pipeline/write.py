@@ -6,7 +6,6 @@ stay where they are until ``commit`` has made their rows safe.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -339,7 +338,7 @@ class Writer:
     def _skip(self, file: DropFile, digest: str, twin: str) -> None:
         why = f"same content as {twin}"
         event(INFO, f"skipped: {why}", source=file.source, file=file)
-        self._twins.append(Settled(self._new_id(), file, State.SKIPPED, why, digest))
+        self._twins.append(Settled(self._new_ids(), file, State.SKIPPED, why, digest))
 
     def _schedule(self) -> None:
         now = time.monotonic()
@@ -347,10 +346,11 @@ class Writer:
         self._publish_due = min(self._publish_due, now + PUBLISH_SECONDS)
         self._commit_due = min(self._commit_due, now + self._config.commit.every)
 
-    def _new_id(self) -> int:
-        """Ids rise, also from one ledger to the next, should this one be lost."""
-        self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
-        return self._last_id
+    def _new_ids(self, count: int = 1) -> int:
+        """The first of ``count`` ids. They rise, also from a lost ledger to the next."""
+        first = max(self._last_id + 1, time.time_ns() // 1000)
+        self._last_id = first + count - 1
+        return first
 
     def _take_back(self) -> None:
         """Cut the rows of a file that did not come to its end."""
@@ -360,7 +360,7 @@ class Writer:
 
     def _quarantine(self, file: DropFile, error: BadFile) -> None:
         reason = archive.reason_json(file, error)
-        file_id = self._new_id()
+        file_id = self._new_ids()
         self._ledger.settle([Settled(file_id, file, State.QUARANTINED, reason)])
         self._progress.quarantined += 1
         directory = self._config.sources[file.source].quarantine
@@ -396,14 +396,19 @@ class Writer:
         A record says that all rows below its end are final: where one file waits, so do those
         after it in any of its datasets.
         """
+        # Of the rows that are seen; -1: a file waits.
+        ends = {(w.output, p.dataset): 0 for w in self._written for p in w.placements}
+        behind = False
+        for output, dataset in ends:
+            sink = self._outputs[Path(output)]
+            ends[output, dataset] = sink.visible(dataset)
+            behind |= sink.visible(dataset) < sink.rows(dataset)
+        if not behind:
+            return self._written, []
         visible: list[_Written] = []
         waiting: list[_Written] = []
-        ends: dict[tuple[str, str], int] = {}  # of the rows that are seen; -1: a file waits
         for w in self._written:
             keys = [(w.output, p.dataset) for p in w.placements]
-            for key in keys:
-                if key not in ends:
-                    ends[key] = self._outputs[Path(w.output)].visible(key[1])
             if all(p.rows.stop <= ends[key] for key, p in zip(keys, w.placements, strict=True)):
                 visible.append(w)
             else:
@@ -412,7 +417,8 @@ class Writer:
         return visible, waiting
 
     def _publish(self, written: list[_Written]) -> None:
-        entries = [Entry(self._new_id(), *w) for w in written]
+        first = self._new_ids(len(written))
+        entries = [Entry(first + number, *w) for number, w in enumerate(written)]
         self._ledger.intend(entries)
         for output in {e.output for e in entries}:
             sink = self._outputs[Path(output)]
@@ -462,9 +468,9 @@ def append_records(
 def _records(pairs: list[tuple[Entry, Placement]]) -> np.ndarray:
     # Column by column: row by row takes three times as long.
     records = np.zeros(len(pairs), RECORD)
-    records["first_row"] = [p.rows.start for _, p in pairs]
-    records["rows"] = [len(p.rows) for _, p in pairs]
-    records["name"] = [os.fsencode(e.file.name)[-NAME_BYTES:] for e, _ in pairs]
+    records["first_row"] = starts = [p.rows.start for _, p in pairs]
+    records["rows"] = np.subtract([p.rows.stop for _, p in pairs], starts)
+    records["name"] = [e.file.raw_name[-NAME_BYTES:] for e, _ in pairs]
     records["digest"] = [p.digest.encode() for _, p in pairs]
     records["mtime_ns"] = [e.file.fingerprint.mtime_ns for e, _ in pairs]
     records["committed_ns"] = time.time_ns()

@@ -7,6 +7,8 @@ below the end of the last record are final; rows beyond it may still be taken ba
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 GROUP = "/ingestd"
@@ -30,6 +32,9 @@ RECORD = np.dtype(
     ]
 )
 """One record of ``files``, little-endian and unpadded; ``mtime_ns`` and ``committed_ns`` in ns."""
+
+RECORD_STRUCT = struct.Struct(f"<QQ{NAME_BYTES}s32sqq{SOURCE_BYTES}sQ32sI")
+"""The same, field by field: what ``pack`` makes is one ``RECORD``."""
 
 RECORDS_PER_CHUNK = 128
 

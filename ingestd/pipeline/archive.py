@@ -25,12 +25,9 @@ from ingestd.errors import BadFile
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint, shown
-from ingestd.pipeline.mover import Mover
+from ingestd.pipeline.hands import MANY, Hands
 
 REASON = ".reason.json"
-
-MANY = 16
-"""For fewer files another process is not worth while."""
 
 _NAME_BYTES_MAX = 255
 _SUFFIX_MAX = 16
@@ -75,14 +72,14 @@ def let_go(
     sources: Mapping[str, Source],
     done: Sequence[tuple[int, DropFile, str]],
     stuck: Collection[DropFile] = (),
-    mover: Mover | None = None,
+    hands: Hands | None = None,
 ) -> set[int]:
     """Archive files, or quarantine those with a reason; gives the ids of those that could be.
 
     What cannot be moved now stays unreleased in the ledger and is tried again; of ``stuck`` that
-    was said before. With a ``mover`` many small files go faster.
+    was said before. With ``hands`` many small files go faster.
     """
-    released = set() if mover is None else _move_many(sources, done, mover)
+    released = set() if hands is None else _move_many(sources, done, hands)
     for file_id, file, reason in done:
         if file_id in released:
             continue
@@ -101,9 +98,9 @@ def let_go(
 
 
 def _move_many(
-    sources: Mapping[str, Source], done: Sequence[tuple[int, DropFile, str]], mover: Mover
+    sources: Mapping[str, Source], done: Sequence[tuple[int, DropFile, str]], hands: Hands
 ) -> set[int]:
-    """Let the mover have each source's plain cases, if they are many; the ids of what it did."""
+    """Let ``hands`` have each source's plain cases, if they are many; the ids of what it did."""
     released: set[int] = set()
     for name, group in groupby(done, key=lambda item: item[1].source):
         source, after = sources[name], sources[name].after
@@ -111,7 +108,7 @@ def _move_many(
         if len(plain) < MANY or after.kind == "keep" or source.settle.kind == "marker":
             continue
         target = str(after.directory) if after.directory is not None else None
-        moved = mover.move(str(source.drop), target, [(f.name, *f.fingerprint) for _, f in plain])
+        moved = hands.move(str(source.drop), target, [(f.name, *f.fingerprint) for _, f in plain])
         released.update(i for (i, _), gone in zip(plain, moved, strict=True) if gone)
     return released
 

@@ -20,7 +20,7 @@ from ingestd.journal import event
 from ingestd.ledger import Ledger, Settled
 from ingestd.model import DropFile, Entry
 from ingestd.pipeline import archive
-from ingestd.pipeline.mover import Mover
+from ingestd.pipeline.hands import Hands
 from ingestd.pipeline.reorder import Closed
 
 
@@ -77,7 +77,7 @@ class Committer:
         self._flow = flow
         self._progress = progress
         self._through = through
-        self._mover = Mover()
+        self._hands = Hands()
         self._batch: Batch | None = None
         self._last = False
         self._ended = False
@@ -120,7 +120,7 @@ class Committer:
                     self._changed.notify_all()
                 self._through()
         finally:
-            self._mover.close()
+            self._hands.close()
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
@@ -149,7 +149,7 @@ class Committer:
     def _release(self, batch: Batch) -> None:
         done = [(e.file_id, e.file, "") for e in batch.entries]
         done += [(t.file_id, t.file, "") for t in batch.twins]
-        released = archive.let_go(self._config.sources, done, mover=self._mover)
+        released = archive.let_go(self._config.sources, done, hands=self._hands)
         if released:
             self._ledger.release(released)
         for gone in (True, False):

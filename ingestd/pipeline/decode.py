@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import typing
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -37,7 +36,8 @@ from ingestd.model import (
     RowType,
     Task,
 )
-from ingestd.pipeline.bundle import SMALL_BYTES, Like, Likes, read_alike
+from ingestd.pipeline.bundle import SMALL_BYTES, Like, Likes
+from ingestd.pipeline.hands import MANY, Hands, read_alike
 from ingestd.pipeline.plan import cast, file_rows, open_as_format, plan_rows
 from ingestd.pipeline.reading import DropReader
 from ingestd.pipeline.reorder import Closed, Reorder
@@ -60,12 +60,11 @@ class Decoder:
         reorder: Reorder,
         memory: int,
         likes: Likes | None = None,
-        turn: threading.Lock | None = None,
     ) -> None:
         self._sources = sources
         self._reorder = reorder
         self._likes = likes or Likes()
-        self._turn = turn or threading.Lock()
+        self._hands = Hands()
         self._row_bytes_max = memory // 2
         self._slab_bytes = min(SLAB_BYTES_MAX, memory // 16)
         self._hold_bytes = min(HOLD_BYTES_MAX, memory // 8)
@@ -84,6 +83,10 @@ class Decoder:
                 self._more = bool(files)
                 self._decode_one(ticket, source, file, task.again)
 
+    def close(self) -> None:
+        """No more tasks will come."""
+        self._hands.close()
+
     def _bundle(self, ticket: int, source: Source, files: deque[DropFile]) -> bool:
         """Take small files from the front of ``files`` that are alike; whether there were any."""
         like = self._likes.of(files[0])
@@ -94,8 +97,14 @@ class Decoder:
         nbytes = len(alike) * like.data_bytes
         self._reorder.reserve(ticket, nbytes)
         rows = np.empty((len(alike) * like.rows, *like.type.row_shape), like.type.dtype)
-        with self._turn:
-            digests = read_alike(source, alike, like, rows)
+        digests = (self._hands.read if len(alike) >= MANY else read_alike)(
+            str(source.drop),
+            [(file.name, *file.fingerprint) for file in alike],
+            like.header,
+            like.data_bytes,
+            source.settle.kind == "closed",
+            rows.reshape(-1).view(np.uint8).data,
+        )
         self._reorder.release(ticket, nbytes - len(digests) * like.data_bytes)
         if not digests:
             return False

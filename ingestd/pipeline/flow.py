@@ -6,6 +6,7 @@ committed is still in the drop directories, and recovery puts the outputs right.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -154,11 +155,10 @@ class Flow:
     # decode
 
     def _decode(self) -> None:
-        decoder = Decoder(
-            self._config.sources, self._reorder, self._config.memory, self._likes, self._turn
-        )
-        while (task := self._tasks.get()) is not None:
-            decoder.decode(*task)
+        decoder = Decoder(self._config.sources, self._reorder, self._config.memory, self._likes)
+        with contextlib.closing(decoder):
+            while (task := self._tasks.get()) is not None:
+                decoder.decode(*task)
 
     # write
 

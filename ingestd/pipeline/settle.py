@@ -8,6 +8,7 @@ import os
 import time
 
 from ingestd.config import Settle
+from ingestd.pipeline.hands import lease
 
 GRACE_SECONDS = 2.0
 """A failure is believed only of a file that has not changed for so long.
@@ -48,15 +49,6 @@ def open_wait_seconds(settle: Settle, fd: int) -> float:
             return POLL_SECONDS
     # Not our file, or a file system without leases: then silence has to do.
     return max(0.0, _UNOWNED_QUIET_SECONDS - age_seconds(os.fstat(fd)))
-
-
-def lease(fd: int) -> None:
-    """Take a read lease, which says that nobody writes the file; it goes with ``fd`` at the latest.
-
-    :raises OSError: EAGAIN: somebody has it open for writing, shared memory maps included. Else:
-        not our file, or a file system without leases.
-    """
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
 
 
 def age_seconds(stat: os.stat_result) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from ingestd.config import Config, Source
 from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
-from ingestd.layout import NAME_BYTES, RECORD, records_path
+from ingestd.layout import NAME_BYTES, RECORD, RECORD_STRUCT, records_path
 from ingestd.ledger import Ledger, Settled
 from ingestd.lifecycle import State
 from ingestd.model import (
@@ -466,19 +466,24 @@ def append_records(
 
 
 def _records(pairs: list[tuple[Entry, Placement]]) -> np.ndarray:
-    # Column by column: row by row takes three times as long.
-    records = np.zeros(len(pairs), RECORD)
-    records["first_row"] = starts = [p.rows.start for _, p in pairs]
-    records["rows"] = np.subtract([p.rows.stop for _, p in pairs], starts)
-    records["name"] = [e.file.raw_name[-NAME_BYTES:] for e, _ in pairs]
-    records["digest"] = [p.digest.encode() for _, p in pairs]
-    records["mtime_ns"] = [e.file.fingerprint.mtime_ns for e, _ in pairs]
-    records["committed_ns"] = time.time_ns()
-    records["source"] = [e.file.source.encode() for e, _ in pairs]
-    records["file_id"] = [e.file_id for e, _ in pairs]
-    records["file_digest"] = [e.digest.encode() for e, _ in pairs]
-    records["datasets"] = [len(e.placements) for e, _ in pairs]
-    return records
+    now = time.time_ns()
+    # Packed as bytes: NumPy would take three times as long over the tuples.
+    packed = [
+        RECORD_STRUCT.pack(
+            p.rows.start,
+            len(p.rows),
+            e.file.raw_name[-NAME_BYTES:],
+            p.digest.encode(),
+            e.file.fingerprint.mtime_ns,
+            now,
+            e.file.source.encode(),
+            e.file_id,
+            e.digest.encode(),
+            len(e.placements),
+        )
+        for e, p in pairs
+    ]
+    return np.frombuffer(b"".join(packed), RECORD)
 
 
 def _check_rows(outputs: Mapping[Path, Sink], entries: list[Entry]) -> None:

@@ -102,6 +102,7 @@ def test_files_decoded_together_give_what_they_give_one_by_one(
         tempfile.TemporaryDirectory() as directory,
         mock.patch.object(decode, "GRACE_SECONDS", 0.0),
         mock.patch.object(archive, "MANY", 2),
+        mock.patch.object(decode, "MANY", 4),
     ):
         root = Path(directory)
         keys = {

@@ -57,7 +57,7 @@ class Bench:
 def bench(tmp_path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
-    made.committer._mover.close()
+    made.committer._hands.close()
     made.ledger.close()
 
 

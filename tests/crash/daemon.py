@@ -135,6 +135,25 @@ class World:
         command = (sys.executable, KILLER, *(f"--at={step}" for step in steps), "--")
         run("run", "--once", "-c", "x.yaml", cwd=self.root, code=-9, command=command)
 
+    def run_with_deadly_hands(self) -> None:
+        """Let the daemon take what is there, while each of its other processes dies at work."""
+        program = (
+            "import sys; from ingestd.pipeline import hands; ask = hands.Hands._ask\n"
+            "def deadly(self, *how):\n"
+            "    self._started().kill(); return ask(self, *how)\n"
+            "hands.Hands._ask = deadly\n"
+            "from ingestd.cli import main; sys.argv[0] = 'ingestd'; main()"
+        )
+        run(
+            "run",
+            "--once",
+            "-c",
+            "x.yaml",
+            cwd=self.root,
+            code=1,
+            command=(sys.executable, "-c", program),
+        )
+
     def names(self, *below: str) -> list[str]:
         """The names in a directory, sorted; of one that is not there, none."""
         directory = self.root.joinpath(*below)

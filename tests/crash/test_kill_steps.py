@@ -96,6 +96,37 @@ def test_killed_at_a_step_of_the_commit(step: str, world: World) -> None:
     world.assert_all_done()
 
 
+MANY_FILES = [
+    *both("ingestd.pipeline.hands:Hands.read", 1),
+    *both(f"{WRITER}._append_bundle", 1),
+    *both(f"{LEDGER}.commit", 1),
+    *both("ingestd.pipeline.hands:Hands.move", 1),
+    *both(f"{LEDGER}.release", 1),
+]
+"""Many small files, which another process reads and moves."""
+
+
+@pytest.mark.parametrize("step", MANY_FILES)
+def test_killed_among_many_files(step: str, world: World) -> None:
+    for _ in range(60):
+        world.drop_lone()
+
+    world.run_killed(step)
+    world.drop_lone()
+    world.run_once()
+
+    world.assert_all_done()
+
+
+def test_another_process_that_is_killed_loses_no_file(world: World) -> None:
+    for _ in range(60):
+        world.drop_lone()
+
+    world.run_with_deadly_hands()
+
+    world.assert_all_done()
+
+
 MAKING = "pathlib:Path.rename:before:1"
 CHANGING = f"{EDIT}:replay:before:1"
 ROWS_ONLY = f"{LEDGER}.intend:before:2"

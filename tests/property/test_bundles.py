@@ -29,6 +29,7 @@ KINDS = [
     "torn",
     "more",
 ]
+GZIP = {"compression": "gzip", "chunk_rows": 7}
 FILES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 4)), min_size=1, max_size=40)
 
 
@@ -92,7 +93,7 @@ def names(directory: Path) -> list[str]:
 @given(
     files=FILES,
     duplicates=st.sampled_from(["skip", "append", "quarantine"]),
-    dataset=st.sampled_from([{}, {"stack": True}, {"dtype": "i8"}, {"chunk_rows": 3}]),
+    dataset=st.sampled_from([{}, {"stack": True}, {"dtype": "i8"}, {"chunk_rows": 3}, GZIP]),
     after=st.sampled_from(["move", "delete"]),
 )
 def test_files_decoded_together_give_what_they_give_one_by_one(

@@ -51,12 +51,10 @@ def compressing() -> int:
     return sum(thread.name.startswith("compress") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("compression", CODECS)
+@pytest.mark.parametrize("compression", [codec for codec in CODECS if codec != "lzf"])
 def test_a_partial_chunk_that_is_written_again_moves_or_says_the_same(
     tmp_path, compression: str
 ) -> None:
-    if compression == "lzf":
-        pytest.skip("HDF5 writes it")
     sink = opened(tmp_path / "a.h5", compression, rows=1000)
     places: dict[int, bytes] = {}
     for start in range(0, 1000, 50):

@@ -11,6 +11,7 @@ import pytest
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.ledger import Ledger, Settled, Summary
+from ingestd.ledger_schema import SCHEMA
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 
@@ -285,3 +286,31 @@ def test_a_damaged_database_is_said_with_a_remedy_by_whatever_reads_it(ledger, p
         with pytest.raises(BrokenInvariant, match="Move it away"):
             ask()
     damaged.close()
+
+
+def test_a_ledger_of_the_first_layout_is_brought_up_to_this_one(path) -> None:
+    old = sqlite3.connect(path)
+    old.executescript(
+        SCHEMA.replace("files (digest, mtime_ns)", "files (digest, source)")
+        + "CREATE INDEX files_pending ON files (id) WHERE state = 'pending';"
+        + "PRAGMA user_version = 1;"
+    )
+    old.close()
+
+    Ledger(path).close()
+    ledger = Ledger(path)
+
+    committed(ledger, entry(1, {"/a": (0, 5)}))
+    assert ledger.ends(OUT) == {"/a": (5, 1)}
+    indexes = dict(ledger._db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'"))
+    assert "mtime_ns" in indexes["files_by_digest"]
+    assert "files_pending" not in indexes
+    ledger.close()
+
+
+def test_digests_that_were_seen_are_found_among_many(ledger) -> None:
+    committed(ledger, *(entry(i, {"/a": (i, i + 1)}) for i in range(1, 20)))
+    names = [f"content {i}" for i in range(15, 30)]
+
+    assert ledger.seen(names) == {f"content {i}" for i in range(15, 20)}
+    assert ledger.seen([]) == set()

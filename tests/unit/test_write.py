@@ -17,6 +17,7 @@ from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import (
     Block,
+    Bundle,
     Decoded,
     DropFile,
     Failed,
@@ -45,6 +46,7 @@ class MemorySink:
         self.types: dict[str, RowType] = {}
         self.fail_on: dict[str, BaseException] = {}
         self.reads_back_wrong = False
+        self.visible_rows: dict[str, int] = {}  # less than there are
 
     def _step(self, name: str) -> None:
         self.steps.append(name)
@@ -90,7 +92,7 @@ class MemorySink:
         self._step("flush")
 
     def visible(self, dataset: str) -> int:
-        return self.rows(dataset)
+        return min(self.rows(dataset), self.visible_rows.get(dataset, 10**9))
 
     def barrier(self) -> Callable[[], None]:
         return lambda: self._step("sync")
@@ -162,15 +164,22 @@ class Bench:
         ticket = max(self.files, default=self.reorder._head - 1) + 1
         self.files[ticket] = [drop_file(self.source, name)]
         for message in messages:
-            if isinstance(message, Block):
+            if isinstance(message, Block | Bundle):
                 self.reorder.reserve(ticket, message.rows.nbytes)
             self.reorder.put(ticket, message)
 
     def run(self) -> None:
         """Let a writer take all that was said."""
+        writer = self.writer()
+        self.reorder.close()
+        writer.run(lambda: True)
+        assert self.reorder._in_flight == 0
+
+    def writer(self) -> Writer:
+        """A writer whose batches are committed at once, and in this thread."""
         committer = Committer(self.config, self.ledger, self, self.progress)
-        committer.hand = committer.commit  # at once, and in this thread
-        writer = Writer(
+        committer.hand = committer.commit
+        return Writer(
             self.config,
             self.ledger,
             {self.source.output: self.sink},
@@ -180,9 +189,6 @@ class Bench:
             self.progress,
             read_back=self.read_back,
         )
-        self.reorder.close()
-        writer.run(lambda: True)
-        assert self.reorder._in_flight == 0
 
     def committed(self) -> list[tuple[str, int, int]]:
         """What the records say: name, first row, end."""
@@ -483,3 +489,91 @@ def test_ids_rise_beyond_those_of_the_ledger(bench) -> None:
     first, second = b.sink.array(records_path("/data"))["file_id"]
     assert second > first
     assert b.ledger.last_id() > first
+
+
+def test_a_file_waits_for_its_rows_to_be_seen_and_those_after_it_wait_for_it(bench) -> None:
+    b = bench(datasets={"/a": {}, "/b": {}, "/c": {}})
+    writer = b.writer()
+    for number, paths in enumerate([("/a", "/b"), ("/b",), ("/c",)]):
+        blocks = [Block(path, np.array([number])) for path in paths]
+        ends = Decoded(dict.fromkeys(paths, "x"))
+        b.say(f"{number}.npz", opened(str(number), paths=paths), *blocks, ends)
+    b.sink.visible_rows = {"/a": 0}
+    while taken := b.reorder.take(0):
+        writer._handle(*taken)
+
+    writer.commit()
+    first = b.finished_files.copy()
+    held = b.held_files
+    b.sink.visible_rows = {}
+    writer.commit()
+
+    assert (first, held) == ([("2.npz", True)], 2)
+    assert [name for name, _ in b.finished_files] == ["2.npz", "0.npz", "1.npz"]
+    assert b.held_files == 0
+
+
+def test_a_twin_of_a_file_that_waits_is_let_go_after_it(bench) -> None:
+    b = bench()
+    writer = b.writer()
+    b.say("a.npy", *good("same", [1]))
+    b.say("twin.npy", *good("same", [1]))
+    b.sink.visible_rows = {"/data": 0}
+    while taken := b.reorder.take(0):
+        writer._handle(*taken)
+
+    writer.commit()
+    assert b.finished_files == []
+    b.sink.visible_rows = {}
+    writer.commit()
+
+    assert [name for name, _ in b.finished_files] == ["a.npy", "twin.npy"]
+
+
+def bundle_of(*files: tuple[str, list[int]]) -> Bundle:
+    """Files of one number of rows each, by the digest of their bytes."""
+    rows = np.concatenate([np.array(values, "i8") for _, values in files])
+    digests = [(digest, digest_of(np.array(values, "i8"))) for digest, values in files]
+    return Bundle("/data", RowType(np.dtype("i8"), ()), rows, digests)
+
+
+def test_files_of_a_bundle_are_committed_each(bench) -> None:
+    b = bench()
+    b.say("0.npy", bundle_of(("1", [1, 2]), ("2", [3, 4]), ("1", [1, 2])))
+    (b.source.drop / "1.npy").write_bytes(b"x")
+    (b.source.drop / "2.npy").write_bytes(b"x")
+    b.files[0] += [drop_file(b.source, "1.npy"), drop_file(b.source, "2.npy")]
+
+    b.run()
+
+    assert b.sink.array("/data").tolist() == [1, 2, 3, 4]
+    assert b.committed() == [("0.npy", 0, 2), ("1.npy", 2, 4)]
+    assert (b.progress.files, b.progress.rows, b.progress.skipped) == (2, 4, 1)
+
+
+def test_a_bundle_of_another_kind_than_the_dataset_holds_is_quarantined_file_by_file(bench) -> None:
+    b = bench()
+    b.say("a.npy", opened("0", "f4"), Block("/data", np.zeros(3, "f4")), Decoded({"/data": "x"}))
+    b.say("b.npy", bundle_of(("1", [1, 2]), ("2", [3, 4])))
+    (b.source.drop / "c.npy").write_bytes(b"x")
+    b.files[1].append(drop_file(b.source, "c.npy"))
+
+    b.run()
+
+    assert sorted(p.name for p in b.source.quarantine.glob("*.npy")) == ["b.npy", "c.npy"]
+    assert b.progress.quarantined == 2
+
+
+def test_a_large_file_whose_digest_comes_last_is_cut_again_if_it_is_a_twin(bench) -> None:
+    b = bench()
+    b.say("a.npy", *good("same", [1]))
+    b.run()
+    b.reorder = Reorder(MEMORY)
+    late = Decoded({"/data": "x"}, "same")
+    b.say("b.npy", opened(""), Block("/data", np.array([1])), late)
+
+    b.run()
+
+    assert b.sink.array("/data").tolist() == [1]
+    assert b.progress.skipped == 1
+    assert "cut" in b.steps

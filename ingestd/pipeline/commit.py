@@ -152,17 +152,16 @@ class Committer:
         released = archive.let_go(self._config.sources, done, hands=self._hands)
         if released:
             self._ledger.release(released)
-        for gone in (True, False):
-            files = [file for file_id, file, _ in done if (file_id in released) is gone]
-            if files:
-                self._flow.finished(files, released=gone)
+        self._flow.finished([f for i, f, _ in done if i in released], released=True)
+        if len(released) < len(done):
+            self._flow.finished([f for i, f, _ in done if i not in released], released=False)
 
     def _report(self, batch: Batch) -> None:
         self._progress.files += len(batch.entries)
         self._progress.skipped += len(batch.twins)
         for source, group in groupby(batch.entries, key=lambda e: e.file.source):
             files = list(group)
-            rows = sum(len(p.rows) for e in files for p in e.placements)
+            rows = sum(p.rows.stop - p.rows.start for e in files for p in e.placements)
             self._progress.rows += rows
             event(
                 INFO,

@@ -3,6 +3,8 @@ at a time, and every flush hands over all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import h5py
 import numpy as np
 from h5py import h5d, h5f, h5p, h5s
@@ -23,11 +25,32 @@ def open_dataset(file: h5f.FileID, name: str) -> h5d.DatasetID:
     return dataset
 
 
+PIECE_BYTES = 256 << 10
+"""So much goes to the kernel at once. For larger writes Linux looks for larger pages to cache them
+in, which at times took three times as long."""
+
+
 def write_rows(dataset: h5d.DatasetID, start: int, rows: np.ndarray) -> None:
     """Let HDF5 write ``rows`` at ``start``, within the dataset's extent."""
     space = dataset.get_space()
-    space.select_hyperslab((start, *(0,) * (rows.ndim - 1)), rows.shape)
-    dataset.write(h5s.create_simple(rows.shape), space, np.ascontiguousarray(rows))
+    for first, piece in _pieces(np.ascontiguousarray(rows)):
+        space.select_hyperslab((start + first[0], *first[1:]), piece.shape)
+        dataset.write(h5s.create_simple(piece.shape), space, piece)
+
+
+def _pieces(rows: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """``rows`` in contiguous pieces of about ``PIECE_BYTES``, each with where it begins."""
+    rest = (0,) * (rows.ndim - 1)
+    step = max(1, PIECE_BYTES * len(rows) // rows.nbytes)
+    for at in range(0, len(rows), step):
+        some = rows[at : at + step]
+        if len(some) > 1 or some.nbytes <= PIECE_BYTES or not rest:
+            yield (at, *rest), some
+            continue
+        # A large row: in parts, along its own first axis.
+        parts = max(1, PIECE_BYTES * some.shape[1] // some.nbytes)
+        for part in range(0, some.shape[1], parts):
+            yield (at, part, *rest[1:]), some[:, part : part + parts]
 
 
 class PlainDataset:

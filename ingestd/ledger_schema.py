@@ -36,8 +36,8 @@ PRAGMA user_version = {VERSION};
 """
 
 UPGRADE = """
-DROP INDEX files_by_digest;
-DROP INDEX files_pending;
+DROP INDEX IF EXISTS files_by_digest;
+DROP INDEX IF EXISTS files_pending;
 """
 """From version 1: a content that comes again and again is found by its file's time, and pending
 files by not being released."""

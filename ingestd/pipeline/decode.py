@@ -48,6 +48,9 @@ SLAB_BYTES_MAX = 4 << 20
 HOLD_BYTES_MAX = 32 << 20
 """Files with up to so many bytes of rows are said whole, larger ones as they are read."""
 
+FAILURES_MAX = 8
+"""After so many files of a task that only seemed alike (other people's, say) no more are tried."""
+
 _OUT_OF_REACH_SECONDS = 5.0
 
 
@@ -76,22 +79,23 @@ class Decoder:
         :raises Closed: the flow is stopping.
         """
         source = self._sources[task.files[0].source]
-        files = deque(task.files)
+        files, failures = deque(task.files), 0
         while files:
-            if not self._bundle(ticket, source, files):
-                file = files.popleft()
-                self._more = bool(files)
-                self._decode_one(ticket, source, file, task.again)
+            like = self._likes.of(files[0]) if failures < FAILURES_MAX else None
+            if like is not None:
+                if self._bundle(ticket, source, files, like):
+                    continue
+                failures += 1
+            file = files.popleft()
+            self._more = bool(files)
+            self._decode_one(ticket, source, file, task.again)
 
     def close(self) -> None:
         """No more tasks will come."""
         self._hands.close()
 
-    def _bundle(self, ticket: int, source: Source, files: deque[DropFile]) -> bool:
-        """Take small files from the front of ``files`` that are alike; whether there were any."""
-        like = self._likes.of(files[0])
-        if like is None:
-            return False
+    def _bundle(self, ticket: int, source: Source, files: deque[DropFile], like: Like) -> bool:
+        """Take files from the front of ``files`` that are as ``like``; whether there were any."""
         count = max(1, self._slab_bytes // like.data_bytes)
         alike = list(takewhile(lambda f: self._likes.of(f) is like, islice(files, count)))
         nbytes = len(alike) * like.data_bytes

@@ -45,6 +45,9 @@ from ingestd.sinks import Sink
 PUBLISH_SECONDS = 0.05
 """Under load, rows become visible at least this often."""
 
+HELD_SECONDS = 0.25
+"""Files that wait for a partial chunk are looked at again no sooner than this."""
+
 FILES_MAX = 16_384
 """So many files wait for a commit at the most: then the writer waits for the one under way."""
 
@@ -388,7 +391,7 @@ class Writer:
             if written:
                 self._publish(written)
         self._digests = {(w.file.source, w.digest): w.file for w in self._written}
-        self._tickets.held(len(self._written))
+        self._tickets.held(len(self._written) + len(self._twins))
 
     def _visible(self) -> tuple[list[_Written], list[_Written]]:
         """The files whose rows readers see, and those that wait, both in order.
@@ -443,8 +446,9 @@ class Writer:
         durable = self._config.commit.durability == "synced"
         barriers = [self._outputs[output].barrier() for output in outputs] if durable else []
         self._unsynced_bytes = 0
-        every = self._config.commit.every
-        self._commit_due = time.monotonic() + every if self._written else float("inf")
+        self._tickets.held(len(self._written) + len(self._twins))
+        again = time.monotonic() + max(self._config.commit.every, HELD_SECONDS)
+        self._commit_due = again if self._written else float("inf")
         if entries or twins or barriers:
             self._committer.hand(Batch(entries, twins, barriers))
 

@@ -237,3 +237,18 @@ def test_a_compressed_output_grows_on_after_a_restart(compression: str, tmp_path
     once(tmp_path)
 
     assert taken(tmp_path / "o.h5") == [0, 1]
+
+
+def test_once_does_not_wait_for_a_partial_chunk_nor_for_twins_of_its_files(tmp_path: Path) -> None:
+    configure(
+        tmp_path,
+        "sources:\n  s: {drop: drop/a, output: data.h5,"
+        " datasets: {/data: {compression: gzip, chunk_rows: 1000}}}\n",
+    )
+    for number, values in enumerate([1, 2, 1]):
+        put(tmp_path / f"drop/a/{number}.npy", values, 30)
+
+    once(tmp_path)
+
+    assert taken(tmp_path / "data.h5") == [1, 2]
+    assert names(tmp_path / "drop/a") == []

@@ -200,8 +200,14 @@ class Hdf5Sink:
     ) -> PlainDataset | CompressedDataset:
         open_ = functools.partial(open_dataset, self._file, name)
         if not open_().get_create_plist().get_nfilters():
-            return PlainDataset(open_())
+            return PlainDataset(open_(), self._cover)
         return CompressedDataset(open_, self._workers, kept, rows_max)
+
+    def _cover(self) -> None:
+        assert self._file is not None
+        fd, nbytes = self._file.get_vfd_handle(), self._file.get_filesize()
+        if os.fstat(fd).st_size < nbytes:
+            os.ftruncate(fd, nbytes)
 
     def _names(self) -> list[str]:
         found: list[str] = []

@@ -34,7 +34,7 @@ def create(
             fillvalue=spec.fill,
             # Each row is written before anybody can see it. Where HDF5 has to fill new chunks
             # first, it copies them once more.
-            fill_time="never" if spec.fill is None else "ifset",
+            fill_time="never" if spec.fill is None and spec.compression == "none" else "ifset",
             track_times=False,
             **_filter(spec),
         )

@@ -31,6 +31,7 @@ from ingestd.sinks.hdf5_edit import LIBVER, edit
 from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers
+from ingestd.superblock import BYTES_MAX, parse, version
 
 _READ_BYTES = 4 << 20
 
@@ -144,8 +145,13 @@ class Hdf5Sink:
     def _close_file(self) -> None:
         self._live.clear()
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            fd = os.dup(self._file.get_vfd_handle())
+            try:
+                self._file.close()
+                self._file = None
+                _uncover(fd)
+            finally:
+                os.close(fd)
         self._reserve.give_back()
 
     def _set_aside(self) -> dict[str, Kept]:
@@ -207,7 +213,8 @@ class Hdf5Sink:
         assert self._file is not None
         fd, nbytes = self._file.get_vfd_handle(), self._file.get_filesize()
         if os.fstat(fd).st_size < nbytes:
-            os.ftruncate(fd, nbytes)
+            # Not ftruncate, which gives back what is reserved beyond the end.
+            os.pwrite(fd, b"\0", nbytes - 1)
 
     def _names(self) -> list[str]:
         found: list[str] = []
@@ -245,6 +252,17 @@ class _Barrier:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _uncover(fd: int) -> None:
+    """Take off what ``Hdf5Sink._cover`` added and HDF5, which does not know of it, left there: a
+    file that is longer than it says counts as one whose writer died."""
+    head = os.pread(fd, BYTES_MAX, 0)
+    if version(head) in (2, 3):
+        superblock = parse(head, 0)
+        sound = superblock.checksum_ok and not superblock.flags
+        if sound and superblock.end < os.fstat(fd).st_size:
+            os.ftruncate(fd, superblock.end)
 
 
 def _check_is_there(path: Path, fd: int) -> None:

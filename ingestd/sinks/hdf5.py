@@ -49,6 +49,7 @@ class Hdf5Sink:
         self.path = path
         self._reserve = Reserve(path, reserve)
         self._file: h5f.FileID | None = None
+        self._covered = False
         self._live: dict[str, PlainDataset | CompressedDataset] = {}
         self._workers = Workers(workers)
         if path.exists():
@@ -116,6 +117,10 @@ class Hdf5Sink:
                 live.write_out(whole=whole)
             # File.flush, not Dataset.flush: it writes the end of allocation too.
             h5f.flush(self._file, h5f.SCOPE_GLOBAL)
+            if self._covered:
+                # HDF5 did not know that the file is as long by now, and set its length.
+                self._covered = False
+                self._reserve.lost()
             for live in self._live.values():
                 live.flushed()
         if durable:
@@ -213,8 +218,8 @@ class Hdf5Sink:
         assert self._file is not None
         fd, nbytes = self._file.get_vfd_handle(), self._file.get_filesize()
         if os.fstat(fd).st_size < nbytes:
-            # Not ftruncate, which gives back what is reserved beyond the end.
             os.pwrite(fd, b"\0", nbytes - 1)
+            self._covered = True
 
     def _names(self) -> list[str]:
         found: list[str] = []

@@ -23,10 +23,6 @@ _OFFSET_SIZES = (2, 4, 8)
 _MASK = 0xFFFFFFFF
 
 
-BYTES_MAX = 12 + 4 * 8 + 4
-"""No superblock of version 2 or 3 is longer."""
-
-
 def lookup3(data: bytes) -> int:
     """Checksum of HDF5 metadata: ``hashlittle`` of Bob Jenkins' lookup3.c (2006, public domain).
 

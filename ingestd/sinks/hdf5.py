@@ -31,7 +31,6 @@ from ingestd.sinks.hdf5_edit import LIBVER, edit
 from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers
-from ingestd.superblock import BYTES_MAX, parse, version
 
 _READ_BYTES = 4 << 20
 
@@ -49,7 +48,6 @@ class Hdf5Sink:
         self.path = path
         self._reserve = Reserve(path, reserve)
         self._file: h5f.FileID | None = None
-        self._covered = False
         self._live: dict[str, PlainDataset | CompressedDataset] = {}
         self._workers = Workers(workers)
         if path.exists():
@@ -117,10 +115,6 @@ class Hdf5Sink:
                 live.write_out(whole=whole)
             # File.flush, not Dataset.flush: it writes the end of allocation too.
             h5f.flush(self._file, h5f.SCOPE_GLOBAL)
-            if self._covered:
-                # HDF5 did not know that the file is as long by now, and set its length.
-                self._covered = False
-                self._reserve.lost()
             for live in self._live.values():
                 live.flushed()
         if durable:
@@ -150,13 +144,8 @@ class Hdf5Sink:
     def _close_file(self) -> None:
         self._live.clear()
         if self._file is not None:
-            fd = os.dup(self._file.get_vfd_handle())
-            try:
-                self._file.close()
-                self._file = None
-                _uncover(fd)
-            finally:
-                os.close(fd)
+            self._file.close()
+            self._file = None
         self._reserve.give_back()
 
     def _set_aside(self) -> dict[str, Kept]:
@@ -211,15 +200,8 @@ class Hdf5Sink:
     ) -> PlainDataset | CompressedDataset:
         open_ = functools.partial(open_dataset, self._file, name)
         if not open_().get_create_plist().get_nfilters():
-            return PlainDataset(open_(), self._cover)
+            return PlainDataset(open_())
         return CompressedDataset(open_, self._workers, kept, rows_max)
-
-    def _cover(self) -> None:
-        assert self._file is not None
-        fd, nbytes = self._file.get_vfd_handle(), self._file.get_filesize()
-        if os.fstat(fd).st_size < nbytes:
-            os.pwrite(fd, b"\0", nbytes - 1)
-            self._covered = True
 
     def _names(self) -> list[str]:
         found: list[str] = []
@@ -257,17 +239,6 @@ class _Barrier:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
-
-
-def _uncover(fd: int) -> None:
-    """Take off what ``Hdf5Sink._cover`` added and HDF5, which does not know of it, left there: a
-    file that is longer than it says counts as one whose writer died."""
-    head = os.pread(fd, BYTES_MAX, 0)
-    if version(head) in (2, 3):
-        superblock = parse(head, 0)
-        sound = superblock.checksum_ok and not superblock.flags
-        if sound and superblock.end < os.fstat(fd).st_size:
-            os.ftruncate(fd, superblock.end)
 
 
 def _check_is_there(path: Path, fd: int) -> None:

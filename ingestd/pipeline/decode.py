@@ -128,8 +128,12 @@ class Decoder:
                 if isinstance(message, Block) and not self._holds(message.rows.nbytes):
                     self._say(ticket)
                 self._unsaid.append(message)
-            self._say(ticket)
-            return
+            last = self._unsaid[-1]
+            if not isinstance(last, NotYet):
+                self._say(ticket)
+                return
+            # What was not said need not be written, to be cut again.
+            ending = last
         except Closed:
             raise
         except BadFile as error:

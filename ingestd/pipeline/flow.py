@@ -21,7 +21,7 @@ from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, NotYet, Task
 from ingestd.pipeline.bundle import SMALL_BYTES, Likes
-from ingestd.pipeline.commit import Committer, Progress, SyncFailed
+from ingestd.pipeline.commit import Committer, Progress
 from ingestd.pipeline.decode import Decoder
 from ingestd.pipeline.recover import settle
 from ingestd.pipeline.reorder import Reorder
@@ -103,12 +103,8 @@ class Flow:
         """Wait for the end; raises what made it fail."""
         self._supervisor.join()
         self._watch.close()
+        self._ledger.close()
         failure = self._supervisor.failure
-        try:
-            if isinstance(failure, SyncFailed):
-                self._ledger.withdraw_all()
-        finally:
-            self._ledger.close()
         if failure is not None:
             raise failure
         if self._complete and self._stuck:

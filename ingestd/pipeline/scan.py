@@ -32,6 +32,7 @@ _TICK_SECONDS = 0.004
 _SKEW_NS = 10**9
 
 
+_YIELD_SECONDS = 50e-6
 _ENTRIES_AT_ONCE = 256
 """Of a large directory so many are looked at before another thread has its turn."""
 
@@ -193,6 +194,8 @@ class SourceScan:
                 if len(first) >= 2 * self.files_max or not more:
                     first.sort()
                     del first[self.files_max :]
+            # Who waits for the turn would not get it from a lock that is taken again at once.
+            time.sleep(_YIELD_SECONDS)
         return first
 
     def _settled(

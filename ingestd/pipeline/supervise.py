@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ingestd.errors import SyncFailed
 from ingestd.pipeline.reorder import Closed
 
 
@@ -33,7 +34,9 @@ class Supervisor:
             except Closed:
                 pass  # the flow is stopping: this is how a waiting thread learns of it
             except BaseException as error:  # noqa: BLE001 - handed on to whoever joins
-                self.failure = self.failure or error
+                # That the disk lied is what matters most, whoever fails first.
+                if self.failure is None or isinstance(error, SyncFailed):
+                    self.failure = error
                 self.stop()
             finally:
                 self._ended.append(name)

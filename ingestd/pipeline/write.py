@@ -149,7 +149,8 @@ class Writer:
                 break
             now = time.monotonic()
             if self._commit_wanted(idle=not taken, now=now):
-                self.commit()
+                # Files that wait for a partial chunk become fewer by a whole commit only.
+                self.commit(whole=len(self._written) >= FILES_MAX)
             elif now >= self._publish_due:
                 self.publish()
         self._take_back()
@@ -159,7 +160,11 @@ class Writer:
         """Seconds to wait for more before what is there is committed."""
         if (self._fresh or self._published) and not self._committer.busy():
             return 0.0
-        return max(0.0, min(0.5, min(self._publish_due, self._commit_due) - now))
+        # While a commit is under way no other can begin: its end wakes us.
+        due = self._publish_due
+        if not self._committer.busy():
+            due = min(due, self._commit_due)
+        return max(0.0, min(0.5, due - now))
 
     def _commit_wanted(self, *, idle: bool, now: float) -> bool:
         files = len(self._written) + len(self._published) + len(self._twins)

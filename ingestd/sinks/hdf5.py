@@ -22,7 +22,7 @@ from h5py import h5f, h5p
 
 from ingestd import layout
 from ingestd.disk import sync_directory
-from ingestd.errors import BadFile, BrokenInvariant, BusyWorld
+from ingestd.errors import BadFile, BrokenInvariant, BusyWorld, SyncFailed
 from ingestd.model import RowRange, RowType
 from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
@@ -121,7 +121,8 @@ class Hdf5Sink:
             self.barrier()()
 
     def barrier(self) -> Callable[[], None]:
-        return _Barrier(self.path, None if self._file is None else self._file.get_vfd_handle())
+        with world(self.path):
+            return _Barrier(self.path, None if self._file is None else self._file.get_vfd_handle())
 
     def close(self) -> None:
         if self._file is None:
@@ -230,9 +231,11 @@ class _Barrier:
 
     def __call__(self) -> None:
         if self._fd is not None:
-            with world(self._path):
+            try:
                 os.fsync(self._fd)
-                _check_is_there(self._path, self._fd)
+            except OSError as error:
+                raise SyncFailed(f"{self._path}: {error.strerror}") from error
+            _check_is_there(self._path, self._fd)
             self.__del__()
 
     def __del__(self) -> None:

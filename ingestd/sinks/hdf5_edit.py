@@ -19,6 +19,7 @@ import h5py
 import xxhash
 
 from ingestd.disk import sync_directory
+from ingestd.errors import SyncFailed
 
 LIBVER = ("v110", "v114")
 """Format bounds: SWMR-capable, and readable by HDF5 1.10 also when compressed."""
@@ -94,7 +95,10 @@ def _apply(path: Path, body: bytes) -> bool:
             at += _WRITE.size
             _pwrite(file.fileno(), body[at : at + length], offset)
             at += length
-        os.fsync(file.fileno())
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise SyncFailed(f"{path}: {error.strerror}") from error
     return True
 
 

@@ -40,7 +40,7 @@ def recorded(method: Callable[..., Any], directory: Path, numbers: itertools.cou
 def main() -> None:
     directory, _, *words = sys.argv[1:]
     numbers = itertools.count(1)
-    for name in ("intend", "commit", "withdraw", "settle", "release", "adopt"):
+    for name in ("intend", "commit", "withdraw", "withdraw_all", "settle", "release", "adopt"):
         wrapped = recorded(getattr(Ledger, name), Path(directory), numbers)
         setattr(Ledger, name, wrapped)
     cli = importlib.import_module("ingestd.cli")

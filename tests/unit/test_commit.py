@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from flows import drop_file, make_config
+from flows import drop_file, make_config, rows_of
 from helpers import until
 
-from ingestd.errors import BusyWorld
+from ingestd.errors import BusyWorld, SyncFailed
 from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Entry, Placement, RowRange
-from ingestd.pipeline.commit import Batch, Committer, Progress, SyncFailed
+from ingestd.pipeline.commit import Batch, Committer, Progress
 from ingestd.pipeline.reorder import Closed
+from ingestd.service import Service
 
 
 class Bench:
@@ -112,17 +117,17 @@ def test_of_many_files_those_that_cannot_leave_are_known(bench, caplog) -> None:
     assert (bench.source.after.directory / "3.2.npy").is_file()
 
 
-def test_a_sync_that_fails_leaves_nothing_pending_of_its_batch_and_closes_the_door(bench) -> None:
+def test_a_sync_that_fails_commits_nothing_and_closes_the_door(bench) -> None:
     thread, failures = started(bench.committer)
 
     def fail() -> None:
-        raise BusyWorld("no space left")
+        raise SyncFailed("no space left")
 
     bench.committer.hand(bench.batch(0, barrier=fail))
     until(lambda: not thread.is_alive(), "it ended")
 
     assert isinstance(failures[0], SyncFailed)
-    assert bench.states() == []
+    assert bench.states() == ["pending"]
     assert (bench.source.drop / "0.npy").exists()
     with pytest.raises(Closed):
         bench.committer.hand(bench.batch(1))
@@ -135,3 +140,28 @@ def test_what_was_published_meanwhile_can_be_withdrawn_too(bench) -> None:
 
     assert bench.states() == []
     assert bench.ledger.known(drop_file(bench.source, "0.npy")) is State.NEW
+
+
+def test_after_a_sync_that_failed_nothing_pending_is_believed(tmp_path, monkeypatch) -> None:
+    config = make_config(tmp_path)
+    np.save(tmp_path / "drop/a.npy", np.arange(5))
+    real, calls = os.fsync, itertools.count()
+
+    def fail_once(fd: int) -> None:
+        # Only the output's: directories and new files are synced before it.
+        if Path(f"/proc/self/fd/{fd}").readlink().name == "out.h5" and next(calls) == 0:
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+
+    with pytest.raises(SyncFailed):
+        Service(config, once=True).run()
+    ledger = Ledger(config.state / "ledger.sqlite")
+    pending = ledger.pending(str(tmp_path / "out.h5"))
+    ledger.close()
+    Service(config, once=True).run()
+
+    assert pending == []
+    assert rows_of(tmp_path / "out.h5").tolist() == [0, 1, 2, 3, 4]
+    assert (tmp_path / "done/a.npy").exists()

@@ -28,6 +28,11 @@ import xxhash
 MANY = 16
 """For fewer files another process is not worth while."""
 
+FAILURES_MAX = 3
+"""After so many failures it is not started again: it may be that it never can."""
+
+_FAILURES = (OSError, EOFError, ValueError, TypeError)  # it died, or says what makes no sense
+
 File = tuple[str, int, int, int]
 """Name below the drop directory; size, mtime in ns and inode: the very file that was seen."""
 
@@ -45,6 +50,7 @@ class Hands:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._failures = 0
 
     def read(
         self,
@@ -60,8 +66,8 @@ class Hands:
             digests: Digests = self._ask("read", (drop, list(files), header, step, leased))
             _fill(self._started().stdout, target[: len(digests) * step])
             return digests
-        except (OSError, EOFError):
-            self.close()
+        except _FAILURES:
+            self._failed()
             return read_alike(drop, files, header, step, leased, target)
 
     def move(self, drop: str, target: str | None, files: Sequence[File]) -> list[bool]:
@@ -72,9 +78,9 @@ class Hands:
         try:
             moved: list[bool] = self._ask("move", (drop, target, list(files)))
             return moved
-        except (OSError, EOFError):
+        except _FAILURES:
             # Whatever it did, doing it again is harmless.
-            self.close()
+            self._failed()
             return [False] * len(files)
 
     def _ask(self, what: str, how: tuple[Any, ...]) -> Any:
@@ -82,7 +88,13 @@ class Hands:
         _send(process.stdin, (what, how))
         return _receive(process.stdout)
 
+    def _failed(self) -> None:
+        self._failures += 1
+        self.close()
+
     def _started(self) -> subprocess.Popen[bytes]:
+        if self._failures >= FAILURES_MAX:
+            raise EOFError("it has failed too often")
         if self._process is None:
             # Its own group: Ctrl-C is for us, who end it in good time.
             self._process = subprocess.Popen(
@@ -170,21 +182,24 @@ def _read(directory: int, file: File, header: bytearray, data: memoryview, lease
 def main() -> None:
     """Do what comes in on the standard input, until its end."""
     buffer = bytearray()
+    # Whatever else is printed in this process must not come between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     while True:
         try:
             what, how = _receive(sys.stdin.buffer)
         except EOFError:
             return
         if what == "move":
-            _send(sys.stdout.buffer, _move_all(*how))
+            _send(answers, _move_all(*how))
             continue
         drop, files, header, step, leased = how
         if len(buffer) < len(files) * step:
             buffer = bytearray(len(files) * step)
         digests = read_alike(drop, files, header, step, leased, memoryview(buffer))
-        _send(sys.stdout.buffer, digests)
-        sys.stdout.buffer.write(memoryview(buffer)[: len(digests) * step])
-        sys.stdout.buffer.flush()
+        _send(answers, digests)
+        answers.write(memoryview(buffer)[: len(digests) * step])
+        answers.flush()
 
 
 def _move_all(drop: str, target: str | None, files: list[File]) -> list[bool]:

@@ -94,3 +94,22 @@ def test_it_ends_with_its_parent(tmp_path, hands) -> None:
     process.stdin.close()
 
     assert process.wait(10) == 0
+
+
+def test_one_that_can_never_start_is_tried_a_few_times_only(tmp_path, hands, monkeypatch) -> None:
+    files = dropped(tmp_path, "a.npy")
+    started = []
+
+    def refuse(*args: object, **keywords: object) -> None:
+        started.append(args)
+        raise OSError(2, "No such file or directory")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    target = bytearray(1)
+
+    for _ in range(5):
+        assert hands.move(str(tmp_path / "drop"), None, files) == [False]
+    read = hands.read(str(tmp_path / "drop"), files, b"a.np", 1, False, memoryview(target))
+
+    assert len(started) == 3
+    assert (len(read), target) == (1, b"y")

@@ -62,16 +62,17 @@ class Decoder:
         sources: Mapping[str, Source],
         reorder: Reorder,
         memory: int,
-        likes: Likes | None = None,
+        likes: Likes,
     ) -> None:
         self._sources = sources
         self._reorder = reorder
-        self._likes = likes or Likes()
+        self._likes = likes
         self._hands = Hands()
         self._row_bytes_max = memory // 2
         self._slab_bytes = min(SLAB_BYTES_MAX, memory // 16)
         self._hold_bytes = min(HOLD_BYTES_MAX, memory // 8)
         self._unsaid: list[Message] = []
+        self._more = False  # files follow in the same task
 
     def decode(self, ticket: int, task: Task) -> None:
         """Say everything of the task's files, up to the last one's ending.

@@ -30,7 +30,7 @@ from ingestd.pipeline.watch import Watch
 from ingestd.pipeline.write import Writer
 from ingestd.sinks import Sink
 
-FILES_MAX = 4096
+DECODING_FILES_MAX = 4096
 """Files that are being decoded, or decoded and not written, at a time."""
 
 _STUCK = (
@@ -124,7 +124,7 @@ class Flow:
         ticket = 0
         while not self._supervisor.stopping.is_set():
             self._watch.look(lambda file: ledger.known(file) is not State.NEW)
-            while self._handed - self._left < FILES_MAX and (files := self._watch.next()):
+            while self._handed - self._left < DECODING_FILES_MAX and (files := self._watch.next()):
                 self._files[ticket] = deque(files)
                 self._handed += len(files)
                 again = files[0].fingerprint.size > SMALL_BYTES and ledger.named(files[0])
@@ -187,7 +187,7 @@ class Flow:
             del self._files[ticket]
         before = self._handed - self._left
         self._left += count
-        if before - count <= FILES_MAX // 2 < before:
+        if before - count <= DECODING_FILES_MAX // 2 < before:
             self._watch.bell.ring()
         return left
 

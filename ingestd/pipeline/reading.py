@@ -11,7 +11,7 @@ import xxhash
 
 from ingestd.errors import BadFile
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 64 << 10
 
 
 class DropReader(io.RawIOBase):

@@ -23,7 +23,7 @@ from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 from ingestd.pipeline.archive import let_go
-from ingestd.pipeline.write import append_records
+from ingestd.pipeline.records import append_records
 from ingestd.repair import CannotRepair, inspect, repair
 from ingestd.sinks.hdf5 import Hdf5Sink, world
 from ingestd.sinks.hdf5_edit import replay
@@ -86,7 +86,7 @@ def settle(
     """Let go of the files that a crash, or a busy world, kept from leaving their directory.
 
     Gives those that still cannot leave. With ``stuck``, only these are tried, and not said again:
-    the others are the writer's.
+    the others are the committer's.
     """
     done = [
         (file_id, file, reason if state is State.QUARANTINED else "")

@@ -96,8 +96,7 @@ class Reorder:
     def take(self, timeout: float) -> tuple[int, Message] | None:
         """The next message of the task at the head, or None after ``timeout`` seconds, or woken."""
         with self._changed:
-            if self._head not in self._said:
-                self._changed.wait_for(self._worth_a_look, timeout)
+            self._changed.wait_for(self._worth_a_look, timeout)
             self._woken = False
             said = self._said.get(self._head)
             if not said:

@@ -1,7 +1,7 @@
 """One drop directory, read again and again: its settled files, in the source's order.
 
 No settled file is overlooked, whatever events were lost. Memory is bounded: of a backlog only
-the next few thousand files are known.
+some ten thousand files are known.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _TICK_SECONDS = 0.004
 _SKEW_NS = 10**9
 
 
-_YIELD_SECONDS = 50e-6
 _ENTRIES_AT_ONCE = 256
-"""Of a large directory so many are looked at before another thread has its turn."""
+_YIELD_SECONDS = 50e-6
+"""Of a large directory so many entries are looked at before another thread has its turn, for which
+a lock has to be left alone for a moment."""
 
 TASK_FILES_MAX = 512
 TASK_BYTES_MAX = 1 << 20
@@ -72,12 +73,12 @@ class SourceScan:
         ring: Callable[[], None],
         files_max: int,
         scan_seconds: float,
+        turn: threading.Lock,
         follow: Callable[[], None] = lambda: None,
         before: Iterable[Source] = (),
-        turn: threading.Lock | None = None,
     ) -> None:
         self.source = source
-        self._turn = turn or threading.Lock()
+        self._turn = turn
         self.waiting: deque[DropFile] = deque()
         self.out: set[str] = set()  # handed out and not finished
         self._matcher = source.matcher(suffixes(source.format))

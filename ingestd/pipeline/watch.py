@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ingestd.pipeline.events import Events
 
-FILES_MAX = 60_000
+KNOWN_FILES_MAX = 60_000
 """Files known ahead, of all sources together; more of a backlog stays in the directories."""
 
 _Key = tuple[Path, bool]
@@ -55,20 +55,20 @@ class Watch:
         sources: dict[str, Source],
         scan_seconds: float,
         observe: bool,
-        turn: threading.Lock | None = None,
+        turn: threading.Lock,
     ) -> None:
         self.bell = Bell()
         self._scan_seconds = scan_seconds
-        files_max = max(64, FILES_MAX // len(sources))
+        files_max = max(64, KNOWN_FILES_MAX // len(sources))
         self.sources = {
             name: SourceScan(
                 source,
                 self.bell.ring,
                 files_max,
                 scan_seconds,
+                turn,
                 partial(self._follow, source),
                 before=list(sources.values())[:number],
-                turn=turn,
             )
             for number, (name, source) in enumerate(sources.items())
         }

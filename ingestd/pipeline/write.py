@@ -1,25 +1,22 @@
 """The single writer. Every row is written once, in file order, and readers see whole files.
 
 It alone touches the outputs. What it holds in memory can be made again from the drop files, which
-stay where they are until ``commit`` has made their rows safe.
+stay where they are until a commit has made their rows safe.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from ingestd.config import Config, Source
-from ingestd.errors import BadFile, BrokenInvariant
+from ingestd.errors import BadFile
 from ingestd.journal import event
-from ingestd.layout import NAME_BYTES, RECORD, RECORD_STRUCT, records_path
 from ingestd.ledger import Ledger, Settled
 from ingestd.lifecycle import State
 from ingestd.model import (
@@ -39,6 +36,7 @@ from ingestd.model import (
 from ingestd.pipeline import archive
 from ingestd.pipeline.commit import Batch, Committer, Progress
 from ingestd.pipeline.plan import check_types, dataset_spec
+from ingestd.pipeline.records import append_records, check_rows
 from ingestd.pipeline.reorder import Reorder
 from ingestd.sinks import Sink
 
@@ -48,7 +46,7 @@ PUBLISH_SECONDS = 0.05
 HELD_SECONDS = 0.25
 """Files that wait for a partial chunk are looked at again no sooner than this."""
 
-FILES_MAX = 16_384
+UNCOMMITTED_FILES_MAX = 16_384
 """So many files wait for a commit at the most: then the writer waits for the one under way."""
 
 BYTES_EAGER = 64 << 20
@@ -116,7 +114,7 @@ class Writer:
         tickets: Tickets,
         committer: Committer,
         progress: Progress,
-        turn: threading.Lock | None = None,
+        turn: threading.Lock,
         read_back: bool = False,
     ) -> None:
         self._config = config
@@ -126,7 +124,7 @@ class Writer:
         self._tickets = tickets
         self._committer = committer
         self._progress = progress
-        self._turn = turn or threading.Lock()
+        self._turn = turn
         self._read_back = read_back
         self._open: _Open | None = None
         self._last_id = ledger.last_id()
@@ -150,11 +148,15 @@ class Writer:
             now = time.monotonic()
             if self._commit_wanted(idle=not taken, now=now):
                 # Files that wait for a partial chunk become fewer by a whole commit only.
-                self.commit(whole=len(self._written) >= FILES_MAX)
+                self.commit(whole=self._waiting() >= UNCOMMITTED_FILES_MAX)
             elif now >= self._publish_due:
                 self.publish()
         self._take_back()
         self.commit(whole=True)
+
+    def _waiting(self) -> int:
+        """Files that have no records yet, and twins of such."""
+        return len(self._written) + len(self._twins)
 
     def _patience(self, now: float) -> float:
         """Seconds to wait for more before what is there is committed."""
@@ -167,8 +169,7 @@ class Writer:
         return max(0.0, min(0.5, due - now))
 
     def _commit_wanted(self, *, idle: bool, now: float) -> bool:
-        files = len(self._written) + len(self._published) + len(self._twins)
-        if files >= FILES_MAX:
+        if self._waiting() + len(self._published) >= UNCOMMITTED_FILES_MAX:
             return True
         if self._committer.busy():
             return False
@@ -396,7 +397,6 @@ class Writer:
             if written:
                 self._publish(written)
         self._digests = {(w.file.source, w.digest): w.file for w in self._written}
-        self._tickets.held(len(self._written) + len(self._twins))
 
     def _visible(self) -> tuple[list[_Written], list[_Written]]:
         """The files whose rows readers see, and those that wait, both in order.
@@ -443,7 +443,9 @@ class Writer:
         twins = [t for t in self._twins if (t.file.source, t.digest) not in self._digests]
         self._twins = [t for t in self._twins if (t.file.source, t.digest) in self._digests]
         if self._read_back and entries:
-            _check_rows(self._outputs, entries)
+            for output in {e.output for e in entries}:
+                self._outputs[Path(output)].barrier()()
+            check_rows(self._outputs, entries)
             self._read_back = False
         outputs = {Path(name) for name in {e.output for e in entries}}
         if self._open is not None:
@@ -451,57 +453,8 @@ class Writer:
         durable = self._config.commit.durability == "synced"
         barriers = [self._outputs[output].barrier() for output in outputs] if durable else []
         self._unsynced_bytes = 0
-        self._tickets.held(len(self._written) + len(self._twins))
+        self._tickets.held(self._waiting())
         again = time.monotonic() + max(self._config.commit.every, HELD_SECONDS)
         self._commit_due = again if self._written else float("inf")
         if entries or twins or barriers:
             self._committer.hand(Batch(entries, twins, barriers))
-
-
-def append_records(
-    sink: Sink, entries: Sequence[Entry], there: Collection[tuple[int, str]] = ()
-) -> None:
-    """Append the record (``layout.RECORD``) of each entry, in every dataset that it feeds.
-
-    ``there``: records that exist, by file id and dataset.
-    """
-    wanted: dict[str, list[tuple[Entry, Placement]]] = {}
-    for e in entries:
-        for p in e.placements:
-            if not there or (e.file_id, p.dataset) not in there:
-                wanted.setdefault(p.dataset, []).append((e, p))
-    for dataset, pairs in wanted.items():
-        sink.append(records_path(dataset), _records(pairs))
-
-
-def _records(pairs: list[tuple[Entry, Placement]]) -> np.ndarray:
-    now = time.time_ns()
-    # Packed as bytes: NumPy would take three times as long over the tuples.
-    packed = [
-        RECORD_STRUCT.pack(
-            p.rows.start,
-            len(p.rows),
-            e.file.raw_name[-NAME_BYTES:],
-            p.digest.encode(),
-            e.file.fingerprint.mtime_ns,
-            now,
-            e.file.source.encode(),
-            e.file_id,
-            e.digest.encode(),
-            len(e.placements),
-        )
-        for e, p in pairs
-    ]
-    return np.frombuffer(b"".join(packed), RECORD)
-
-
-def _check_rows(outputs: Mapping[Path, Sink], entries: list[Entry]) -> None:
-    """Read rows back that were written anew after a write had failed."""
-    for entry in entries:
-        for placement in entry.placements:
-            digest = outputs[Path(entry.output)].digest(placement.dataset, placement.rows)
-            if digest != placement.digest:
-                raise BrokenInvariant(
-                    f"{entry.output}:{placement.dataset}: rows of {entry.file} do not read back "
-                    "as they were written; is the disk sound? The file stays where it is"
-                )

@@ -78,8 +78,8 @@ class Sink(Protocol):
     def flush(self, *, durable: bool = False, whole: bool = True) -> None:
         """Readers see every row appended so far; ``durable``: and it survives a loss of power.
 
-        Not ``whole``: but for rows that the sink holds back, as long as ``partial`` says, since
-        to write them now would be waste. ``visible`` tells which those are.
+        Not ``whole``: but for rows that the sink holds back for a while, since to write them now
+        would be waste. ``visible`` tells which those are.
         """
         ...
 

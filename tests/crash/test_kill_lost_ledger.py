@@ -57,7 +57,7 @@ def test_killed_while_a_lost_ledger_is_rebuilt_keeps_all_rows(step: str, world: 
 @pytest.mark.parametrize(
     "step",
     [
-        "ingestd.pipeline.write:append_records:before:1",
+        "ingestd.pipeline.records:append_records:before:1",
         "ingestd.sinks.hdf5:Hdf5Sink.append:after:3",
         f"{LEDGER}.commit:before:1",
         f"{LEDGER}.commit:after:1",
@@ -123,7 +123,7 @@ def test_ledger_that_power_loss_set_back_takes_the_files_again(world: World) -> 
 
 def test_pending_rows_that_power_loss_took_are_taken_from_the_files_again(world: World) -> None:
     world.drop_some()
-    world.run_killed("ingestd.pipeline.write:append_records:before:1")
+    world.run_killed("ingestd.pipeline.records:append_records:before:1")
     run("repair", "data/out.h5", cwd=world.root)
     with h5py.File(world.output, "r+") as file:
         dataset = file["/pairs/X"]
@@ -157,7 +157,7 @@ def test_output_that_is_gone_is_refused_and_nothing_happens_to_the_drop_files(
 def test_output_lost_before_anything_in_it_was_committed_is_made_anew(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.drop_some()
-    world.run_killed("ingestd.pipeline.write:append_records:before:1")
+    world.run_killed("ingestd.pipeline.records:append_records:before:1")
     world.output.unlink()
 
     world.run_killed(f"{LEDGER}.withdraw:before:1")

@@ -40,7 +40,7 @@ LATER_RUN = [
     *both(f"{SINK}.flush", 1, 2, 3, 4),
     *both(f"{WRITER}.publish", 1),
     *both(f"{LEDGER}.intend", 1, 2),
-    *both("ingestd.pipeline.write:append_records", 1, 2),
+    *both("ingestd.pipeline.records:append_records", 1, 2),
     *both("os:fsync", 1),
     *both(f"{LEDGER}.commit", 1, 2),
     *both(f"{ARCHIVE}:release", 1, 3),
@@ -130,7 +130,7 @@ def test_another_process_that_is_killed_loses_no_file(world: World) -> None:
 MAKING = "pathlib:Path.rename:before:1"
 CHANGING = f"{EDIT}:replay:before:1"
 ROWS_ONLY = f"{LEDGER}.intend:before:2"
-PENDING = "ingestd.pipeline.write:append_records:before:2"
+PENDING = "ingestd.pipeline.records:append_records:before:2"
 RECORDED = f"{LEDGER}.commit:before:2"
 COMMITTED = f"{LEDGER}.commit:after:2"
 QUARANTINED = f"{LEDGER}.settle:after:1"
@@ -152,7 +152,7 @@ RECOVERY = [
     *((PENDING, step) for step in both("ingestd.sinks.hdf5_recover:Held.intact", 1)),
     *((PENDING, step) for step in both(f"{RECOVER}:_reconcile", 1)),
     *((PENDING, step) for step in both(f"{RECOVER}:_finish", 1)),
-    *((PENDING, step) for step in both("ingestd.pipeline.write:append_records", 1)),
+    *((PENDING, step) for step in both("ingestd.pipeline.records:append_records", 1)),
     *((PENDING, step) for step in both(f"{SINK}.append", 1)),
     *((PENDING, step) for step in both(f"{SINK}.flush", 1)),
     *((RECORDED, step) for step in both(f"{LEDGER}.commit", 1)),

@@ -31,6 +31,7 @@ from ingestd.model import (
 )
 from ingestd.pipeline import decode as decode_module
 from ingestd.pipeline import plan as plan_module
+from ingestd.pipeline.bundle import Likes
 from ingestd.pipeline.decode import Decoder
 from ingestd.pipeline.plan import cast, plan_rows
 from ingestd.pipeline.reorder import Closed, Reorder
@@ -59,7 +60,9 @@ def decoded(source: Source, name: str, file: DropFile | None = None) -> list[Mes
 
     taker = threading.Thread(target=take)
     taker.start()
-    Decoder({"s": source}, reorder, MEMORY).decode(0, Task((file or drop_file(source, name),)))
+    Decoder({"s": source}, reorder, MEMORY, Likes()).decode(
+        0, Task((file or drop_file(source, name),))
+    )
     taker.join()
     assert reorder._in_flight == 0
     assert not reorder._held
@@ -158,7 +161,7 @@ def test_rows_of_half_the_memory_in_many_files_at_once_are_no_deadlock(tmp_path)
     endings: list[int] = []
 
     def work() -> None:
-        decoder = Decoder({"s": source}, reorder, MEMORY)
+        decoder = Decoder({"s": source}, reorder, MEMORY, Likes())
         while todo:
             ticket = todo.pop()
             decoder.decode(ticket, Task((drop_file(source, f"{ticket}.npy"),)))
@@ -372,7 +375,7 @@ def test_when_the_flow_stops_a_decoder_that_waits_ends(tmp_path) -> None:
 
     def work() -> None:
         try:
-            Decoder({"s": source}, reorder, MEMORY).decode(1, Task((file,)))
+            Decoder({"s": source}, reorder, MEMORY, Likes()).decode(1, Task((file,)))
         except Closed as closed:
             result.append(closed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def unknown(file: DropFile) -> bool:
 
 
 def a_watch(source: Source, files_max: int = 100) -> SourceScan:
-    return SourceScan(source, Bell().ring, files_max, 5.0)
+    return SourceScan(source, Bell().ring, files_max, 5.0, threading.Lock())
 
 
 def names(watch: SourceScan, known: Callable[[DropFile], bool] = unknown) -> list[str]:
@@ -126,7 +127,7 @@ def test_natural_names_count() -> None:
 def test_a_file_is_handed_out_once_until_it_is_finished(tmp_path, clock) -> None:
     config = make_config(tmp_path)
     touch(config.sources["s"], "a.npy")
-    watch = Watch(config.sources, 5.0, observe=False)
+    watch = Watch(config.sources, 5.0, observe=False, turn=threading.Lock())
     watch.look(unknown)
     (file,) = watch.next()
     assert watch.next() == ()
@@ -291,7 +292,7 @@ def test_sources_take_turns(tmp_path, clock) -> None:
         source = make_source(tmp_path / name, order="name")
         touch(source, *(f"{name}{i}.npy" for i in range(3)))
         sources[name] = source.model_copy(update={"name": name})
-    watch = Watch(sources, 5.0, observe=False)
+    watch = Watch(sources, 5.0, observe=False, turn=threading.Lock())
     watch.look(unknown)
 
     taken = [watch.next() for _ in range(3)]
@@ -364,7 +365,7 @@ def test_a_file_that_vanishes_while_the_directory_is_read_is_passed_over(
 def test_events_ring_at_once(tmp_path, how: str) -> None:
     config = make_config(tmp_path, more={"scan": "1h"})
     source = config.sources["s"]
-    watch = Watch(config.sources, 3600.0, observe=True)
+    watch = Watch(config.sources, 3600.0, observe=True, turn=threading.Lock())
     try:
         watch.look(unknown)
         (tmp_path / "new").write_bytes(b"x")
@@ -393,7 +394,7 @@ def test_events_ring_at_once(tmp_path, how: str) -> None:
 
 
 def test_an_overflow_of_watchdogs_queue_rings(tmp_path) -> None:
-    watch = Watch(make_config(tmp_path).sources, 3600.0, observe=True)
+    watch = Watch(make_config(tmp_path).sources, 3600.0, observe=True, turn=threading.Lock())
     try:
         watch.look(unknown)
         assert watch.due_in() > 60
@@ -419,7 +420,7 @@ def test_where_no_events_are_to_be_had_the_directory_is_still_read(
             return lambda *args: None
 
     monkeypatch.setattr(events_module, "Observer", Full)
-    watch = Watch({source.name: source}, 5.0, observe=True)
+    watch = Watch({source.name: source}, 5.0, observe=True, turn=threading.Lock())
     watch.look(unknown)
     watch.close()
 
@@ -436,4 +437,4 @@ def test_walk_names_files_below_the_root(tmp_path) -> None:
 
     assert walked(True) == [(str(tmp_path / "a/b/c"), "a/b/c")]
     assert walked(False) == [(str(tmp_path / "a"), "a")]
-    assert watch_module.FILES_MAX > 1000
+    assert watch_module.KNOWN_FILES_MAX > 1000

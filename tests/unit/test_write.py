@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,7 @@ class Bench:
             self,
             committer,
             self.progress,
+            threading.Lock(),
             read_back=self.read_back,
         )
 
@@ -429,7 +431,7 @@ def test_rows_that_were_written_anew_are_read_back_before_they_are_committed(ben
 
     b.run()
 
-    assert b.steps.index("records") < b.steps.index("digest") < b.steps.index("ledger.commit")
+    assert b.steps.index("sync") < b.steps.index("digest") < b.steps.index("ledger.commit")
 
 
 def test_rows_that_do_not_read_back_are_not_committed(bench) -> None:

@@ -222,7 +222,8 @@ class Source(BaseModel, extra="forbid", frozen=True):
 
     def captures(self, name: str) -> Captures:
         """What ``match`` captures of a drop file's name."""
-        return _matcher(self.match).match(name) or {}
+        matcher = _matcher(self.match)
+        return (matcher.captures and matcher.match(name)) or {}
 
     def target(self, captures: Captures) -> Target:
         """Where the rows of a file with these captures go.

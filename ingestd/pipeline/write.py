@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ingestd.config import Captures, Config, Dataset, Source, Target
+from ingestd.config import Config, Source, Target
 from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
 from ingestd.layout import captures_text
@@ -35,12 +35,12 @@ from ingestd.model import (
     RowType,
 )
 from ingestd.pipeline import archive
+from ingestd.pipeline.appending import Appending, Placed
 from ingestd.pipeline.commit import Batch, Committer, Progress
 from ingestd.pipeline.outputs import Outputs
 from ingestd.pipeline.plan import check_types, dataset_spec
 from ingestd.pipeline.records import append_records, check_rows
 from ingestd.pipeline.reorder import Reorder
-from ingestd.rowset import RowSet
 from ingestd.sinks import Sink
 
 PUBLISH_SECONDS = 0.05
@@ -51,9 +51,6 @@ HELD_SECONDS = 0.25
 
 UNCOMMITTED_FILES_MAX = 16_384
 """So many files wait for a commit at the most: then the writer waits for the one under way."""
-
-PLACE_MAX = 2**40
-"""The index of a chunk far out takes memory of its own: some megabytes for this row."""
 
 BYTES_EAGER = 64 << 20
 """So many bytes are worth a commit of their own, so that the disk begins early."""
@@ -100,23 +97,14 @@ class _Written(NamedTuple):
 
 @dataclass(slots=True)
 class _Open:
-    """The file that is being written, or passed over: it is bad, or a twin of another, or its
-    place is ``taken``.
+    """The file that is being written (``rows``), or passed over: it is bad, or another's twin."""
 
-    ``extents``: how many rows there were before it. ``starts``, ``ends``: the rows it brings.
-    """
-
-    file: DropFile
     source: Source
     target: Target
     digest: str
+    rows: Appending | None = None
     bad: BadFile | None = None
     twin: str | None = None
-    taken: str | None = None
-    extents: dict[str, int] = field(default_factory=dict)
-    starts: dict[str, int] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)
-    written: dict[str, int] = field(default_factory=dict)  # up to where, so far
 
 
 class Writer:
@@ -149,7 +137,7 @@ class Writer:
         self._published: list[Entry] = []  # records written, the commit is to come
         self._twins: list[tuple[_Content | None, Settled]] = []
         self._digests: dict[_Content, DropFile] = {}  # what the ledger does not know yet
-        self._placed: dict[tuple[Path, str], RowSet] = {}  # rows of placed datasets, once asked for
+        self._placed = Placed(ledger)
         self._fresh = False  # there is something that was not yet tried to publish
         self._unsynced_bytes = 0
         self._publish_due = self._commit_due = float("inf")
@@ -220,20 +208,16 @@ class Writer:
     def _begin(self, file: DropFile, message: Opened) -> _Open:
         source = self._config.sources[file.source]
         captures = source.captures(file.name)
-        opened = _Open(file, source, source.target(captures), message.digest)
+        opened = _Open(source, source.target(captures), message.digest)
         try:
             if message.digest:
                 opened.twin = self._twin(source, opened.target, file, message.digest)
             if opened.twin is None:
                 sink = self._sink(source, opened.target)
                 self._prepare(sink, opened.target, message.types, message.rows)
-                opened.extents = {path: sink.rows(path) for path in message.types}
-                opened.starts = {
-                    path: _place(opened.target.datasets[path], captures, rows)
-                    for path, rows in opened.extents.items()
-                }
-                opened.ends = dict(opened.starts)
-                opened.written = dict(opened.starts)
+                opened.rows = Appending(
+                    sink, opened.target, captures, message.types.keys(), self._placed
+                )
         except BadFile as error:
             opened.bad = error
         return opened
@@ -301,31 +285,9 @@ class Writer:
     def _append(self, ticket: int, block: Block) -> None:
         opened = self._open
         assert opened is not None
-        if opened.starts:
-            start = opened.ends[block.dataset]
-            opened.ends[block.dataset] = start + len(block.rows)
-            if opened.taken is None:
-                self._write(opened, block, start)
+        if opened.rows is not None:
+            self._count(opened.rows.write(block))
         self._reorder.written(ticket, block.rows.nbytes)
-
-    def _write(self, opened: _Open, block: Block, start: int) -> None:
-        path, sink = block.dataset, self._outputs[opened.target.output]
-        if opened.target.datasets[path].place_capture is None:
-            written = sink.append(path, block.rows)
-        elif not self._rows_placed(opened.target, path).overlaps(start, start + len(block.rows)):
-            written = sink.write(path, start, block.rows)
-        else:
-            opened.taken = path
-            self._undo(opened)
-            return
-        opened.written[path] = written.stop
-        self._count(block.rows.nbytes)
-
-    def _rows_placed(self, target: Target, dataset: str) -> RowSet:
-        key = target.output, dataset
-        if key not in self._placed:
-            self._placed[key] = self._ledger.placed(str(target.output), dataset)
-        return self._placed[key]
 
     def _count(self, nbytes: int) -> None:
         self._progress.bytes += nbytes
@@ -342,27 +304,38 @@ class Writer:
             twin = opened.twin
             if twin is None and not opened.digest:
                 twin = self._twin(opened.source, opened.target, file, digest)
-            placements = tuple(
-                Placement(path, RowRange(opened.starts[path], opened.ends[path]), rows_digest)
-                for path, rows_digest in decoded.digests.items()
-                if opened.starts
-            )
             if twin is not None:
                 self._take_back()
                 content = _content(opened.source, opened.target, digest)
                 self._skip(file, digest, f"same content as {twin}", content)
-            elif opened.taken is not None:
-                self._check_same(opened, placements)
-                self._skip(file, digest, f"rows like these are at its place in {opened.taken}")
-            elif not placements:
-                self._skip(file, digest, "the transform returned no rows")
             else:
-                self._keep(file, digest, opened.source, opened.target, placements)
+                assert opened.rows is not None
+                self._end_of_rows(file, digest, opened, opened.rows, decoded.digests)
         except BadFile as error:
             self._take_back()
             self._quarantine(file, error)
         self._open = None
         self._schedule()
+
+    def _end_of_rows(
+        self,
+        file: DropFile,
+        digest: str,
+        opened: _Open,
+        rows: Appending,
+        digests: Mapping[str, str],
+    ) -> None:
+        """:raises BadFile: their place is taken by others."""
+        placements = rows.placements(digests)
+        if rows.taken is not None:
+            self.publish(whole=True)
+            rows.check_same(placements)
+            self._skip(file, digest, f"rows like these are at its place in {rows.taken}")
+        elif not placements:
+            self._skip(file, digest, "the transform returned no rows")
+        else:
+            rows.keep(placements)
+            self._keep(file, digest, opened.source, opened.target, placements)
 
     def _append_all(self, ticket: int, bundle: Bundle) -> None:
         """Append small files together: what the steps above would make of one after the other."""
@@ -392,12 +365,17 @@ class Writer:
                 fresh.append(number)
                 self._digests[_content(source, target, digest)] = file
         if fresh:
-            self._append_fresh(source, bundle, files, fresh)
+            self._append_fresh(source, target, bundle, files, fresh)
         self._reorder.written(ticket, bundle.rows.nbytes)
         self._schedule()
 
     def _append_fresh(
-        self, source: Source, bundle: Bundle, files: Sequence[DropFile], fresh: list[int]
+        self,
+        source: Source,
+        target: Target,
+        bundle: Bundle,
+        files: Sequence[DropFile],
+        fresh: list[int],
     ) -> None:
         """Append the rows of those files of the bundle whose numbers are ``fresh``."""
         rows, step = bundle.rows, bundle.file_rows
@@ -409,7 +387,7 @@ class Writer:
         for number in fresh:
             digest, rows_digest = bundle.digests[number]
             placement = Placement(bundle.dataset, RowRange(at, at + step), rows_digest)
-            self._keep(files[number], digest, source, source.target({}), (placement,))
+            self._keep(files[number], digest, source, target, (placement,))
             at += step
 
     def _keep(
@@ -423,29 +401,6 @@ class Writer:
         captures = captures_text(source.captures(file.name))
         self._written.append(_Written(file, digest, str(target.output), placements, captures))
         self._digests[_content(source, target, digest)] = file
-        for p in placements:
-            if target.datasets[p.dataset].place_capture is not None:
-                self._rows_placed(target, p.dataset).add(p.rows.start, p.rows.stop)
-
-    def _check_same(self, opened: _Open, placements: tuple[Placement, ...]) -> None:
-        """Rows whose place is taken are those that stand there.
-
-        :raises BadFile: they are others.
-        """
-        sink = self._outputs[opened.target.output]
-        self.publish(whole=True)
-        for p in placements:
-            placed = opened.target.datasets[p.dataset].place_capture is not None
-            there = placed and self._rows_placed(opened.target, p.dataset).covers(
-                p.rows.start, p.rows.stop
-            )
-            if not there or p.digest != sink.digest(p.dataset, p.rows):
-                raise BadFile(
-                    f"rows of {p.dataset} from {p.rows.start} on that are not yet there",
-                    f"rows {p.rows.start} to {p.rows.stop - 1} of other content than what stands "
-                    "there, in part at least",
-                    "Look who brought those with 'ingestd trace'; a row is not written twice",
-                )
 
     def _skip(self, file: DropFile, digest: str, why: str, content: _Content | None = None) -> None:
         """:param content: what it repeats, if that may still be on its way."""
@@ -467,21 +422,8 @@ class Writer:
     def _take_back(self) -> None:
         """Undo what was written of a file that did not come to its end."""
         opened, self._open = self._open, None
-        if opened is not None:
-            self._undo(opened)
-
-    def _undo(self, opened: _Open) -> None:
-        if opened.written == opened.starts:
-            return
-        sink = self._outputs[opened.target.output]
-        for path, start in opened.starts.items():
-            if opened.target.datasets[path].place_capture is not None:
-                stop = min(opened.written[path], opened.extents[path])
-                sink.blank(path, RowRange(start, max(start, stop)))
-        cuts = {path: rows for path, rows in opened.extents.items() if sink.rows(path) > rows}
-        if cuts:
-            sink.cut(cuts)
-        opened.written = dict(opened.starts)
+        if opened is not None and opened.rows is not None:
+            opened.rows.undo()
 
     def _quarantine(self, file: DropFile, error: BadFile) -> None:
         reason = archive.reason_json(file, error)
@@ -578,20 +520,6 @@ class Writer:
             # The commit before this one is through.
             in_use = outputs | {Path(w.output) for w in self._written}
             self._outputs.close_idle(in_use)
-
-
-def _place(dataset: Dataset, captures: Captures, extent: int) -> int:
-    """The index of the first row of a file; ``extent``: of the row after the last one there."""
-    if dataset.place_capture is None:
-        return extent
-    row = int(captures[dataset.place_capture])
-    if row >= PLACE_MAX:
-        raise BadFile(
-            f"a row below {PLACE_MAX:,} to place it at ({dataset.place})",
-            f"row {row:,}",
-            "Capture a number that counts rows; a date, say, is none",
-        )
-    return row
 
 
 def _content(source: Source, target: Target, digest: str) -> _Content:

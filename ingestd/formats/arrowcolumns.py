@@ -43,7 +43,8 @@ def column(index: int, field: Any, rules: ColumnRules) -> Column:
     """
     from pyarrow import types
 
-    kind, shape = field.type, ()
+    kind: Any = field.type
+    shape: tuple[int, ...] = ()
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_fixed_size_list(kind):
@@ -109,7 +110,8 @@ def _dtype(kind: Any) -> np.dtype | None:
     if types.is_time(kind):
         return np.dtype(f"i{kind.bit_width // 8}")
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-        return np.dtype(kind.to_pandas_dtype())
+        dtype: np.dtype = np.dtype(kind.to_pandas_dtype())
+        return dtype
     return None
 
 

@@ -109,8 +109,8 @@ class _Image:
 
     def read(self, start: int, count: int) -> np.ndarray:
         row_bytes = self._row_items * self._stored.itemsize
-        data = _read(self._source, self._offset + start * row_bytes, count * row_bytes)
-        values = np.frombuffer(data, self._stored).reshape((count, *self.info.shape[1:]))  # type: ignore[arg-type]
+        values = np.empty((count, *self.info.shape[1:]), self._stored)  # type: ignore[arg-type]
+        _read(self._source, self._offset + start * row_bytes, values)
         return as_scaled(values, self.info.dtype, self._scale)
 
 
@@ -128,11 +128,13 @@ class _CompressedImage:
     def read(self, start: int, count: int) -> np.ndarray:
         with library_errors(self._source, _EXPECTED, _REMEDY):
             one_row = self._hdu.header["NAXIS"] <= 2
-            values = np.asarray(self._hdu.section[...] if one_row else
-                                self._hdu.section[start : start + count])
+            values = np.asarray(
+                self._hdu.section[...] if one_row else self._hdu.section[start : start + count]
+            )
             return as_scaled(
                 values.reshape((count, *self.info.shape[1:])),  # type: ignore[arg-type]
-                self.info.dtype, self._scale,
+                self.info.dtype,
+                self._scale,
             )
 
 
@@ -144,9 +146,9 @@ class _Table:
         self.info = ArrayInfo(made.dtype, (rows,))
 
     def read(self, start: int, count: int) -> np.ndarray:
-        row_bytes = self._table.row_bytes
-        data = _read(self._source, self._offset + start * row_bytes, count * row_bytes)
-        return self._table.rows(data, count)
+        values = np.empty(count, self._table.stored)
+        _read(self._source, self._offset + start * self._table.row_bytes, values)
+        return self._table.rows(values)
 
 
 def _members(source: LibraryFile, options: FitsOptions) -> dict[str, _Member]:
@@ -195,9 +197,7 @@ class _Unusable(Exception):
     """An HDU holds what rows cannot be made of; the file's others may be good."""
 
 
-def _member(
-    fits: Any, source: LibraryFile, hdu: Any, offset: int, options: FitsOptions
-) -> _Member:
+def _member(fits: Any, source: LibraryFile, hdu: Any, offset: int, options: FitsOptions) -> _Member:
     header = hdu.header
     if isinstance(hdu, fits.CompImageHDU):
         return _CompressedImage(source, hdu, options, hdu.fileinfo()["datSpan"])
@@ -235,11 +235,11 @@ def _check_size(source: LibraryFile, offset: int, data_bytes: int) -> None:
         raise _cut_short(offset + data_bytes, source.size_bytes)
 
 
-def _read(source: LibraryFile, offset: int, count: int) -> bytes:
-    data = source.read_at(offset, count)
-    if len(data) < count:
-        raise _cut_short(offset + count, offset + len(data))
-    return data
+def _read(source: LibraryFile, offset: int, values: np.ndarray) -> np.ndarray:
+    found_bytes = source.fill(offset, values)
+    if found_bytes < values.nbytes:
+        raise _cut_short(offset + values.nbytes, offset + found_bytes)
+    return values
 
 
 def _cut_short(expected_bytes: int, found_bytes: int) -> BadFile:

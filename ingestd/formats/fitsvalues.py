@@ -106,10 +106,9 @@ class Table:
         """Bytes of one row in the file."""
         return self.stored.itemsize
 
-    def rows(self, data: bytes, count: int) -> np.ndarray:
-        """``count`` rows, fresh."""
-        values = np.frombuffer(data, self.stored, count)
-        rows = np.empty(count, self.dtype)
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Rows as they are given, fresh, of ``values`` as they are stored."""
+        rows = np.empty(len(values), self.dtype)
         for name in self.dtype.names or ():
             column, wanted = values[name], self.dtype[name].base
             if wanted.kind == "b":

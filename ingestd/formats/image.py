@@ -115,6 +115,8 @@ class ImageFile:
             image.load()
             image = image if image.mode == self._mode else image.convert(self._mode)
             pixels = np.array(image)
+            if pixels.dtype == np.bool_:
+                pixels = pixels.view(np.uint8) != 0  # Pillow's True is a byte of 255
         if pixels.shape != self._shape:
             raise _bad(f"its pixels are {pixels.shape}, its header says {self._shape}")
         yield pixels.astype(info.dtype, copy=False)[None]

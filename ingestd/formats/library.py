@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+import numpy as np
+
 from ingestd.errors import BadFile
 
 UNPACKED_BYTES_FREE = 64 * 1024 * 1024
@@ -60,6 +62,11 @@ class LibraryFile(io.RawIOBase):
         """``count`` bytes from ``offset`` on, fewer where the file ends."""
         self.seek(offset)
         return self.read(count)
+
+    def fill(self, offset: int, target: np.ndarray) -> int:
+        """Read into all of ``target`` from ``offset`` on; how many bytes there were."""
+        self.seek(offset)
+        return self.readinto(target.reshape(-1).view(np.uint8).data) if target.nbytes else 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 2:
@@ -172,7 +179,8 @@ class LoggedErrors(logging.Filter):
         :raises ValueError: an error was logged.
         """
         logging.getLogger(logger).addFilter(self)  # once only, however often it is called
-        self._local.kept = kept = []  # type: list[str]
+        kept: list[str] = []
+        self._local.kept = kept
         try:
             yield
         finally:

@@ -122,7 +122,7 @@ class ParquetFile:
             raise _bad(f"it has {rows:,} rows, and promises {info.shape[0]:,}")
 
     def _slab(self, info: ArrayInfo, columns: Sequence[Column], batch: Any) -> np.ndarray:
-        slab = np.empty((batch.num_rows, *info.shape[1:]), info.dtype)  # type: ignore[arg-type]
+        slab = np.empty((batch.num_rows, *info.shape[1:]), info.dtype)
         for wanted in columns:
             target = slab[wanted.name] if info.dtype.names else slab
             target[...] = values(batch.column(wanted.name), wanted, self._rules)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -81,9 +81,7 @@ class Tiff:
 
             source.seek(0)
             # Formats of several files would have tifffile open others by what this one says.
-            tiff = Library(
-                source, _multifile=False, is_mmstack=False, is_ndtiff=False, is_stk=False
-            )
+            tiff = Library(cast(Any, source), _multifile=False, is_mmstack=False, is_ndtiff=False)
             series = _series(tiff, options)
             return TiffFile(source, series, options)
 
@@ -104,7 +102,7 @@ class TiffFile:
         # Writers of contiguous stacks (ImageJ's over 4 GiB too) may describe their first page only.
         self._start = None if len(series.pages) == count else series.dataoffset
         if rest or not count or (self._start is None and len(series.pages) != count):
-            raise _bad(f"series {series.index} of shape {series.shape} has {len(series.pages)} pages")
+            raise _bad(f"series {series.index} is {series.shape}, of {len(series.pages)} pages")
         self._pages = range(count)[_slice(options.pages) or slice(None)]
         if self._start is not None:
             _check_end(source, self._start + count * self._page_bytes)
@@ -137,12 +135,12 @@ class TiffFile:
                 raise _bad(f"page {index} is {array.shape}, the first is {self._page_shape}")
             return array
         offset = self._start + index * self._page_bytes
-        data = self._source.read_at(offset, self._page_bytes)
-        if len(data) < self._page_bytes:
-            raise _cut_short(offset + self._page_bytes, offset + len(data))
         order = self._series.keyframe.parent.byteorder
-        stored = self._series.keyframe.dtype.newbyteorder(order)
-        return np.frombuffer(data, stored).reshape(self._page_shape)
+        page = np.empty(self._page_shape, self._series.keyframe.dtype.newbyteorder(order))
+        found_bytes = self._source.fill(offset, page)
+        if found_bytes < page.nbytes:
+            raise _cut_short(offset + page.nbytes, offset + found_bytes)
+        return page
 
     def _check_page(self, index: int, options: TiffOptions) -> None:
         page = self._series.pages[index]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,7 +28,7 @@ each slab."""
 CHUNKS_MAX = 1_000_000
 NODES_MAX = 1_000
 _ROOT = "data"
-_VERSIONS = {"zarr.json": 3, ".zarray": 2, ".zgroup": 2}
+_VERSIONS: dict[str, Literal[2, 3]] = {"zarr.json": 3, ".zarray": 2, ".zgroup": 2}
 _SIGNS = (b"zarr.json", b".zarray", b".zgroup", b".zattrs", b".zmetadata")
 _EXPECTED = "a zip of a zarr store (version 2 or 3), whole"
 
@@ -85,11 +85,11 @@ def open_store(store: Any, keys: Iterable[str]) -> dict[str, Any]:
     """
     import zarr
 
-    versions: dict[str, int] = {}
+    versions: dict[str, Literal[2, 3]] = {}
     for key in keys:
         parent, _, leaf = key.rpartition("/")
-        if leaf in _VERSIONS:
-            versions[parent] = max(versions.get(parent, 0), _VERSIONS[leaf])
+        if leaf in _VERSIONS and versions.get(parent) != 3:
+            versions[parent] = _VERSIONS[leaf]
     if len(versions) > NODES_MAX:
         raise _bad(f"it has {len(versions):,} arrays and groups, more than {NODES_MAX:,}")
     found, left_out = {}, []
@@ -158,7 +158,7 @@ class ZarrFile:
             return np.array(array[place], array.dtype, order="C")
 
 
-def _name(path: str, nodes: Mapping[str, int]) -> str:
+def _name(path: str, nodes: Iterable[str]) -> str:
     # A directory that was zipped by its name has that name before all paths.
     tops = {other.split("/", 1)[0] for other in nodes}
     if "" not in nodes and len(tops) == 1:

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from ingestd.diagnosis import CannotRepair, inspect
 from ingestd.errors import IngestdError
 from ingestd.model import shown
 from ingestd.tail import (
-    Committed,
+    Block,
     NoSuchDataset,
     Output,
     Report,
-    committed,
-    follow,
+    open_tail,
 )
 from ingestd.tail import trace as trace_row
 from ingestd.tail import verify as verify_output
@@ -75,14 +75,13 @@ def tail(output: str, start: Any, once: bool, timeout_seconds: float | None, as_
     with _ending_quietly():
         if once:
             with Output(path) as file:
-                name = file.resolve(dataset)
-                first = _first_row(start, file.committed(name))
-                _print_rows(committed(file, name, first), as_json)
+                file.resolve(dataset)
+            timeout_seconds = 0
         else:
             _say_what_is_waited_for(path, dataset)
-            blocks = follow(
-                path, dataset, start, timeout_seconds=timeout_seconds, stop=_nobody_reads
-            )
+        with open_tail(
+            path, dataset, start, whole_files=False, timeout=timeout_seconds, stop=_nobody_reads
+        ) as blocks:
             _print_rows(blocks, as_json)
 
 
@@ -146,12 +145,6 @@ def _split(output: str) -> tuple[Path, str | None]:
     return Path(path), dataset or None
 
 
-def _first_row(start: int | str, end: int) -> int:
-    if isinstance(start, str):
-        return end
-    return start if start >= 0 else max(0, end + start)
-
-
 def _say_what_is_waited_for(path: Path, dataset: str | None) -> None:
     where = shown(str(path))
     if not path.exists():
@@ -164,10 +157,10 @@ def _say_what_is_waited_for(path: Path, dataset: str | None) -> None:
             click.echo(f"{error}. Waiting for it", err=True)
 
 
-def _print_rows(blocks: Iterator[Committed], as_json: bool) -> None:
+def _print_rows(blocks: Iterator[Block[np.ndarray]], as_json: bool) -> None:
     for block in blocks:
         width = shutil.get_terminal_size().columns
-        for row, values in enumerate(block.rows, block.range.start):
+        for row, values in enumerate(block.rows, block.start):
             text = json_row(row, values) if as_json else line(row, values, width)
             sys.stdout.write(text + "\n")
         sys.stdout.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,7 @@ from ingestd.tail import (
     NotCommitted,
     OtherHandle,
     Output,
-    committed,
-    follow,
+    open_tail,
     opening,
     trace,
     verify,
@@ -190,36 +191,69 @@ def test_refresh_beside_a_handle_of_somebody_else_is_refused(tmp_path: Path) -> 
 @given(
     files=st.lists(st.integers(0, 9), max_size=30),
     start=st.integers(0, 40),
-    slab_bytes=st.integers(1, 100),
+    max_rows=st.integers(1, 100),
+    whole_files=st.booleans(),
 )
-def test_slabs_are_small_of_one_file_each_and_together_all_rows(
-    tmp_path_factory: pytest.TempPathFactory, files: list[int], start: int, slab_bytes: int
+def test_blocks_are_bounded_and_together_all_rows(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[int],
+    start: int,
+    max_rows: int,
+    whole_files: bool,
 ) -> None:
-    path = make_output(tmp_path_factory.mktemp("slabs") / "out.h5", files)
+    path = make_output(tmp_path_factory.mktemp("blocks") / "out.h5", files)
+    ends = {0, *np.cumsum(files, dtype=int).tolist()}
 
-    with Output(path) as output:
-        blocks = list(committed(output, "/data", start, slab_bytes))
+    with open_tail(
+        path, "/data", start, whole_files=whole_files, max_rows=max_rows, timeout=0
+    ) as tail:
+        blocks = list(tail)
 
     assert [row for block in blocks for row in block.rows[:, 0]] == list(range(start, sum(files)))
     for block in blocks:
-        first = block.record["first_row"]
-        assert list(block.rows[:, 0]) == list(range(block.range.start, block.range.stop))
-        assert first <= block.range.start < block.range.stop <= first + block.record["rows"]
-        assert block.rows.nbytes <= max(slab_bytes, 8)
+        assert list(block.rows[:, 0]) == list(range(block.start, block.stop))
+        assert 1 <= len(block) <= max_rows
+        assert block.files[0].rows.start <= block.start < block.stop <= block.files[-1].rows.stop
+        if whole_files and max(files) <= max_rows:
+            assert block.stop in ends
 
 
-def test_follow_begins_at_a_row_from_the_end_or_for_the_last_rows(tmp_path: Path) -> None:
+@given(
+    files=st.lists(st.integers(0, 9), min_size=1, max_size=9),
+    how=st.lists(st.tuples(st.booleans(), st.integers(1, 12)), min_size=1, max_size=5),
+)
+def test_a_position_goes_on_where_a_reader_was_whatever_its_blocks(
+    tmp_path_factory: pytest.TempPathFactory, files: list[int], how: list[tuple[bool, int]]
+) -> None:
+    path = make_output(tmp_path_factory.mktemp("position") / "out.h5", files)
+    position: Any = 0
+    rows: list[int] = []
+
+    for whole_files, max_rows in itertools.cycle(how):
+        with open_tail(
+            path, None, position, whole_files=whole_files, max_rows=max_rows, timeout=0
+        ) as tail:
+            block = next(tail, None)
+            position = pickle.loads(pickle.dumps(tail.position))
+        if block is None:
+            break
+        rows += block.rows[:, 0].tolist()
+
+    assert rows == list(range(sum(files)))
+
+
+def test_a_tail_begins_at_a_row_from_the_end_or_for_the_last_rows(tmp_path: Path) -> None:
     path = make_output(tmp_path / "out.h5", [3, 4])
 
     def rows(start: Any) -> list[int]:
-        blocks = follow(path, "/data", start, timeout_seconds=0)
-        return [int(row) for block in blocks for row in block.rows[:, 0]]
+        with open_tail(path, "/data", start, timeout=0) as tail:
+            return [int(row) for block in tail for row in block.rows[:, 0]]
 
     assert rows(0) == [0, 1, 2, 3, 4, 5, 6]
     assert rows(5) == [5, 6]
     assert rows(-2) == [5, 6]
     assert rows(-99) == [0, 1, 2, 3, 4, 5, 6]
-    assert rows(99) == rows("end") == []
+    assert rows(99) == rows("end") == rows(7) == []
 
 
 def test_trace_tells_the_file_and_the_row_in_it(tmp_path: Path) -> None:

@@ -24,9 +24,6 @@ from ingestd.tail.output import Output
 from ingestd.tail.selection import selected
 from ingestd.tail.slabs import SLAB_BYTES
 
-_TICK_NS = 50_000_000
-"""Time stamps of files move in ticks of 10 ms at most: one so old is that of the last write."""
-
 _QUIET_NS = 2_000_000_000
 """A file that was not written for so long is not about to change: trying again does not help."""
 
@@ -67,7 +64,6 @@ class View:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._output: Output | None = None
-        self._seen: tuple[int, int] | None = None  # length and time of the file when we looked
         self._ends: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -81,7 +77,7 @@ class View:
         with self._locked():
             if self._output is not None:
                 self._output.close()
-            self._output, self._seen = None, None
+            self._output = None
 
     def __getitem__(self, dataset: str) -> Rows:
         """The rows of ``dataset``.
@@ -141,8 +137,7 @@ class View:
             asked = selected(selection, self.end(dataset), len(output.row_type(dataset)[1]))
             index, record = output.last(dataset)
             rows = output.select(dataset, asked.stored)
-            stamp = self._stamp()
-            if record is not None and (stamp is None or stamp != self._seen):
+            if record is not None and output.written:
                 output.refresh()
                 if not output.stands(dataset, index, record):
                     raise CutBack(f"{named(self.path)}:{shown(dataset)}: rows were taken back")
@@ -181,28 +176,15 @@ class View:
             yield
 
     def _current(self) -> Output:
-        stamp = self._stamp()
         if self._output is not None and self._output.replaced:
             self.close()
         if self._output is None:
             self._output = Output(self.path, patience_seconds=0)
-        elif stamp is None or stamp != self._seen:
-            self._output.refresh()
-        else:
+        elif not self._output.written:
             return self._output
+        self._output.refresh()
         self._ends.clear()
-        self._seen = stamp
         return self._output
-
-    def _stamp(self) -> tuple[int, int] | None:
-        """Length and time of the file; None: it may change without being seen by these."""
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return self._seen
-        if time.time_ns() - status.st_mtime_ns < _TICK_NS:
-            return None
-        return status.st_size, status.st_mtime_ns
 
     def _is_quiet(self) -> bool:
         """Whether nobody has written the file for a while."""

@@ -69,8 +69,9 @@ def test_the_example_is_found_by_its_entry_point_and_takes_files(world, tmp_path
 def test_the_example_installs(world, tmp_path) -> None:
     pytest.importorskip("hatchling", reason="hatchling, which builds it, is not installed")
     site = tmp_path / "site"
-    install = "-m pip install -q --no-index --no-deps --no-build-isolation --target".split()
-    subprocess.run([sys.executable, *install, site, PLUGIN], check=True, env=ENVIRONMENT)
+    pip = (sys.executable, "-m", "pip", "install", "-q")
+    offline = ("--no-index", "--no-deps", "--no-build-isolation")
+    subprocess.run([*pip, *offline, "--target", site, PLUGIN], check=True, env=ENVIRONMENT)
 
     in_process(site, "run", "--once", cwd=world)
 

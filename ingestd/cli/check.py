@@ -12,7 +12,7 @@ from ingestd.chunks import CHUNK_BYTES, plan_chunks
 from ingestd.cli import config_path
 from ingestd.config import Dataset, Source, config_name, load
 from ingestd.errors import ConfigError
-from ingestd.formats.registry import check_options
+from ingestd.pipeline.transform import check_parts
 
 
 @click.command()
@@ -23,7 +23,7 @@ from ingestd.formats.registry import check_options
 def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: bool) -> None:
     """Check the config, the directories and the formats. Writes nothing."""
     path = config_path(ctx)
-    config = load(path, check_options)
+    config = load(path, check_parts)
     problems = [p for source in config.sources.values() for p in _problems(source)]
     if problems:
         raise ConfigError([f"{config_name(path)}: {problem}" for problem in problems])

@@ -13,10 +13,18 @@ from ingestd.config import Config, Problem
 from ingestd.errors import BadFile
 from ingestd.formats import Format
 from ingestd.formats.csv import Csv
+from ingestd.formats.fits import Fits
+from ingestd.formats.image import Image
 from ingestd.formats.npy import Npy
 from ingestd.formats.npz import Npz
+from ingestd.formats.parquet import Parquet
+from ingestd.formats.tiff import Tiff
+from ingestd.formats.zarr import Zarr
 
-FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (Npy(), Npz(), Csv())}
+FORMATS: dict[str, Format] = {
+    format_.name: format_
+    for format_ in (Npy(), Zarr(), Npz(), Csv(), Tiff(), Image(), Fits(), Parquet())
+}
 
 SUFFIXES: frozenset[str] = frozenset(
     suffix for format_ in FORMATS.values() for suffix in format_.suffixes

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
+from contract.extra_cases import EXTRA_CASES
 
 from ingestd.formats import OpenFile
 from ingestd.formats.registry import FORMATS
@@ -26,6 +27,7 @@ class Case:
     """``arrays`` are the members that ``encode`` puts into a file of ``format``.
 
     ``cut_at_line_end_is_a_file``: a cut there gives a shorter file that nothing tells from a whole.
+    ``padding_bytes``: so many at its end say nothing, and nothing tells that they lack.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Case:
     encode: Callable[[Mapping[str, np.ndarray]], bytes]
     options: Mapping[str, Any] = field(default_factory=dict)
     cut_at_line_end_is_a_file: bool = False
+    padding_bytes: int = 0
 
     def bytes(self) -> bytes:
         return self.encode(self.arrays)
@@ -145,4 +148,5 @@ CASES = [
     ),
     Case("csv one column", "csv", {"data": FLOATS[:, :1]}, table(), cut_at_line_end_is_a_file=True),
     Case("csv no rows", "csv", {"data": np.zeros((0, 2))}, table(header="a,b"), {"header": True}),
+    *(Case(**case) for case in EXTRA_CASES),
 ]

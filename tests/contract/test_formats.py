@@ -105,7 +105,9 @@ def test_a_file_cut_anywhere_is_refused_or_gives_a_prefix_at_a_line_end(case: Ca
             found = {name: joined(opened, name, 100) for name in case.arrays}
         except BadFile:
             continue
-        assert case.cut_at_line_end_is_a_file and data[:cut].endswith(b"\n"), cut
+        whole = cut >= len(data) - case.padding_bytes
+        assert whole or (case.cut_at_line_end_is_a_file and data[:cut].endswith(b"\n")), cut
+        assert not whole or all(len(found[name]) == len(case.arrays[name]) for name in found)
         for name, array in case.arrays.items():
             assert array[: len(found[name])].tobytes() == found[name].tobytes()
 
@@ -212,10 +214,10 @@ def test_a_suffix_in_any_case_tells_the_format_whatever_the_content(name: str) -
 
 
 def test_a_file_of_no_format_is_refused_with_the_formats_known() -> None:
-    with pytest.raises(BadFile, match="csv, npy, npz"):
+    with pytest.raises(BadFile, match=r"csv, .*npy, npz, "):
         choose("notes.txt", b"Dear diary,\n")
-    with pytest.raises(BadFile, match="csv, npy, npz"):
-        choose("a.npy", b"", "fits")
+    with pytest.raises(BadFile, match=r"csv, .*npy, npz, "):
+        choose("a.npy", b"", "papyrus")
 
     assert choose("a.npy", b"", "csv").name == "csv"
 

@@ -226,15 +226,11 @@ def test_a_mistake_is_reported_where_it_stands(addition: str, problem: str) -> N
 @pytest.mark.parametrize(
     ("addition", "place"),
     [
-        ("    transform: a.b:c\n", "5:16"),
         ("    format: hdf5\n", "5:13"),
         ("    roll: 1d\n", "5:5"),
         ("    keep: 7d\n", "5:5"),
         ("    publish: s3\n", "5:5"),
         ("    stream: kafka\n", "5:5"),
-        ("    datasets: {'{run}': {}}\n", "5:16"),
-        ("    datasets: {a: {place: '{seq}'}}\n", "5:27"),
-        ("    quarantine: 'failed/{run}'\n", "5:17"),
         ("publish: s3\n", "5:1"),
         ("http: 127.0.0.1:9464\n", "5:7"),
     ],

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from ingestd import transforms
+from ingestd.config import load
 from ingestd.errors import BadFile
+from tests.flows import make_config, rows_of, take_all
 
+PAGE = (Path(__file__).parents[2] / "docs/transforms.md").read_text()
 FRAMES = np.arange(2 * 4 * 6, dtype="<u2").reshape(2, 4, 6)
 COLOURS = np.arange(2 * 4 * 6 * 3, dtype="u1").reshape(2, 4, 6, 3)
 TABLE = np.array([(1, 2.5, b"a"), (3, 4.5, b"b")], [("n", "<i4"), ("x", "<f8"), ("s", "S1")])
@@ -308,3 +315,55 @@ def test_columns_of_a_compound_go_by_name() -> None:
 def test_a_column_that_is_not_there_is_refused(array: np.ndarray, columns: Any) -> None:
     with pytest.raises(BadFile, match=r"expected a column .*Set 'columns'"):
         done("select", array, columns=columns)
+
+
+# In a config, and in the documents
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_steps_of_a_config_make_the_rows_of_a_dataset(tmp_path: Path, rows: int) -> None:
+    frames = np.arange(rows * 40 * 60, dtype="<u4").reshape(rows, 40, 60)
+    steps = [{"crop": {"y": [0, 20]}}, {"bin": {"x": 2}}, {"scale": {"factor": 0.5}}]
+    config = make_config(tmp_path, transform=steps)
+    np.save(tmp_path / "drop/a.npy", frames)
+
+    assert take_all(config).quarantined == 0
+
+    expected = frames[:, :20].reshape(rows, 20, 30, 2).sum(3) * 0.5
+    assert np.array_equal(rows_of(tmp_path / "out.h5"), expected)
+
+
+def test_each_picture_is_a_row_of_its_own(tmp_path: Path) -> None:
+    config = make_config(tmp_path, transform=["as_row", {"crop": {"y": [0, 2], "x": [1, 3]}}])
+    np.save(tmp_path / "drop/a.npy", FRAMES[0])
+    np.save(tmp_path / "drop/b.npy", FRAMES[1])
+
+    assert take_all(config).quarantined == 0
+
+    assert np.array_equal(rows_of(tmp_path / "out.h5"), FRAMES[:, :2, 1:3])
+
+
+def test_the_page_of_transforms_names_each_of_them() -> None:
+    missing = [name for name in transforms.__all__ if f"`{name}" not in PAGE and name != "slabwise"]
+
+    assert missing == []
+
+
+def test_configs_of_the_page_of_transforms_are_right(tmp_path: Path) -> None:
+    found = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+    for number, block in enumerate(found):
+        (tmp_path / f"{number}.yaml").write_text(block)
+        load(tmp_path / f"{number}.yaml")
+
+    assert found
+
+
+def test_steps_in_the_table_of_the_page_can_be_called() -> None:
+    steps = [yaml.safe_load(step) for step in re.findall(r"^\| `(.+?)` \|", PAGE, re.MULTILINE)]
+
+    for step in steps:
+        ((name, parameters),) = step.items() if isinstance(step, dict) else [(step, {})]
+        inspect.signature(getattr(transforms, name)).bind({}, {}, **parameters)
+
+    assert len(steps) == len(transforms.__all__) - 1

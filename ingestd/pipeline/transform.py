@@ -20,7 +20,7 @@ import numpy as np
 from ingestd.config import Captures, Config, Problem, Step
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, OpenFile
-from ingestd.formats.registry import check_options
+from ingestd.formats.registry import check_formats
 
 Arrays = Mapping[str, np.ndarray]
 Function = Callable[..., Arrays | None]
@@ -59,7 +59,7 @@ def transforms(config: Config) -> dict[str, Transform]:
 
 def check_parts(config: Config) -> Iterator[Problem]:
     """What is wrong with each source's options, and its transforms: they are imported."""
-    yield from check_options(config)
+    yield from check_formats(config)
     _find_beside(config)
     for source in config.sources.values():
         for step in source.transform:

@@ -154,8 +154,8 @@ class ZarrFile:
 
     def _read(self, array: Any, place: Any) -> np.ndarray:
         with library_errors(self._source, _EXPECTED, REMEDY):
-            # Bytes as they are: numpy may hand out views that are not writeable.
-            return np.array(array[place], array.dtype, order="C")
+            # zarr's own array, unless that is a view or a single value.
+            return np.require(array[place], array.dtype, ("C", "W", "O"))
 
 
 def _name(path: str, nodes: Iterable[str]) -> str:

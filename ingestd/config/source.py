@@ -32,10 +32,10 @@ from ingestd.config.values import (
     parse_object_path,
 )
 
-FORMATS = ("npy", "npz", "csv")
+FORMATS = ("npy", "npz", "csv", "tiff", "image", "fits", "parquet", "zarr")
 """Names that ``format`` may have, beside ``auto``."""
 
-LATER_FORMATS = ("raw", "hdf5", "tiff", "fits", "parquet", "zarr")
+LATER_FORMATS = ("raw", "hdf5")
 """Names that a later version serves."""
 
 LATER_KEYS = frozenset({"roll", "keep", "publish", "stream"})

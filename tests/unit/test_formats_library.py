@@ -35,6 +35,13 @@ def test_whatever_a_library_raises_is_a_bad_file(error: Exception) -> None:
     assert "\n" not in caught.value.found
 
 
+def test_a_library_that_is_not_there_is_said_with_the_line_that_installs_it() -> None:
+    file = LibraryFile(io.BytesIO(b"x"))
+
+    with pytest.raises(BadFile, match="pip install 'ingestd"), library_errors(file, "", ""):
+        raise ModuleNotFoundError("No module named 'tifffile'", name="tifffile")
+
+
 def test_what_the_disk_says_goes_before_what_the_library_makes_of_it() -> None:
     file = LibraryFile(Failing(b"x"))
 

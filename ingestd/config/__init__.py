@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from ingestd.config.captures import Captures, wildcard
 from ingestd.config.dataset import Dataset, fill_value, refuse_dtype
 from ingestd.config.load import config_name, load
 from ingestd.config.model import Commit, Config, schema
 from ingestd.config.pattern import Matcher
 from ingestd.config.problems import Problem
-from ingestd.config.source import FORMATS, Source
+from ingestd.config.source import FORMATS, Source, Target
 from ingestd.config.template import Found, starter
+from ingestd.config.transform import Step
 from ingestd.config.units import Bytes, Seconds, format_bytes, format_seconds
-from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle
+from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle, listed
 
 __all__ = [
     "FORMATS",
     "INTERNAL_GROUP",
     "After",
     "Bytes",
+    "Captures",
     "Commit",
     "Compression",
     "Config",
@@ -27,12 +30,16 @@ __all__ = [
     "Seconds",
     "Settle",
     "Source",
+    "Step",
+    "Target",
     "config_name",
     "fill_value",
     "format_bytes",
     "format_seconds",
+    "listed",
     "load",
     "refuse_dtype",
     "schema",
     "starter",
+    "wildcard",
 ]

@@ -27,6 +27,7 @@ class DatasetSpec:
     fill: np.generic | None = None  # zero
     attrs: Mapping[str, Any] = field(default_factory=dict)
     file_rows: int | None = None
+    placed: bool = False  # rows are written at stated places, not appended
 
 
 class Sink(Protocol):
@@ -65,6 +66,14 @@ class Sink(Protocol):
 
         Readers see them after the next whole flush at latest.
         """
+        ...
+
+    def write(self, dataset: str, start: int, rows: np.ndarray) -> RowRange:
+        """Put ``rows`` at ``start`` of a ``placed`` dataset; rows never written read as fill."""
+        ...
+
+    def blank(self, dataset: str, rows: RowRange) -> bool:
+        """Make rows of a ``placed`` dataset as if never written; whether they were not."""
         ...
 
     def digest(self, dataset: str, rows: RowRange) -> str:

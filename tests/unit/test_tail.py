@@ -29,7 +29,7 @@ from ingestd.tail import (
     verify,
 )
 from ingestd.tail.text import json_row, line
-from tests.outputs import make_output
+from tests.outputs import OLD_RECORD, make_output
 
 
 @given(files=st.lists(st.integers(0, 3), min_size=1, max_size=300))
@@ -72,6 +72,24 @@ def test_a_record_that_was_not_written_yet_does_not_count(tmp_path: Path) -> Non
 
     assert end == 5
     assert len(records) == 2
+
+
+def test_outputs_begun_before_captures_were_kept_are_read_and_other_layouts_refused(
+    tmp_path: Path,
+) -> None:
+    old = make_output(tmp_path / "old.h5", [3], record=OLD_RECORD)
+    other = make_output(tmp_path / "other.h5", [3])
+    with h5py.File(other, "a") as file:
+        records = file["ingestd/data/files"][:]
+        del file["ingestd/data/files"]
+        file["ingestd/data/files"] = records[["first_row", "rows", "committed_ns"]]
+
+    origin = trace(old, None, 1)
+
+    assert (origin.file, origin.captures) == ("0.npy", {})
+    assert verify(old).ok
+    with pytest.raises(NotAnOutput, match="another layout"):
+        verify(other)
 
 
 def test_datasets_are_found_in_all_groups_and_the_only_one_need_not_be_named(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -170,37 +170,11 @@ def _plain(value: Any) -> Any:
 
 def _together(view: View, variables: list[_Variable]) -> list[_Variable]:
     """The same, those that share the dimension of their rows cut to the shortest of them."""
-    shortest: dict[str, _Variable] = {}
+    sharing: dict[str, list[str]] = {}
     for v in variables:
-        least = shortest.setdefault(v.dims[0], v)
-        if v.shape[0] < least.shape[0]:
-            shortest[v.dims[0]] = v
-    return [_cut(view, v, shortest[v.dims[0]]) for v in variables]
-
-
-def _cut(view: View, variable: _Variable, least: _Variable) -> _Variable:
-    rows = least.shape[0]
-    if variable.shape[0] == rows:
-        return variable
-    if rows:
-        # Files are committed in all of their datasets, so there is one that ends here in both.
-        ours, theirs = (view.trace(v.dataset, rows - 1) for v in (variable, least))
-        if (ours.rows.stop, ours.file_id) != (theirs.rows.stop, theirs.file_id):
-            raise UsageError(
-                f"{shown(str(view.path))}: {variable.name} and {least.name} share the dimension "
-                f"{variable.dims[0]!r}, but row {rows - 1} is of another file, or of another row "
-                "of it. Give them dimensions of their own: dims={...}"
-            )
-    cut = (rows, *variable.shape[1:])
-    return _Variable(
-        variable.name,
-        variable.dataset,
-        variable.dims,
-        cut,
-        variable.dtype,
-        variable.attrs,
-        variable.chunks,
-    )
+        sharing.setdefault(v.dims[0], []).append(v.dataset)
+    ends = {dim: view.lockstep(datasets) for dim, datasets in sharing.items()}
+    return [replace(v, shape=(ends[v.dims[0]], *v.shape[1:])) for v in variables]
 
 
 class _Array(BackendArray):

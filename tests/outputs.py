@@ -11,19 +11,22 @@ import xxhash
 
 from ingestd import layout
 
-CAPTURES = np.dtype(
-    [*((n, layout.RECORD[n]) for n in layout.RECORD.names if n != "captures"), ("captures", "S128")]
-)
-"""Records that hold what the config captured of the files' names."""
+OLD_RECORD = np.dtype([(n, layout.RECORD[n]) for n in layout.RECORD.names if n != "captures"])
+"""Records of outputs that were begun before names' captures were kept."""
 
 
 def make_output(
-    path: Path, files: list[int], dataset: str = "/data", ids: list[int] | None = None, **how: Any
+    path: Path,
+    files: list[int],
+    dataset: str = "/data",
+    ids: list[int] | None = None,
+    record: np.dtype = layout.RECORD,
+    **how: Any,
 ) -> Path:
     """An output with one record for each of ``files``, row r holding (r, r)."""
     rows = np.repeat(np.arange(sum(files), dtype="<i4")[:, None], 2, axis=1)
     ends = np.cumsum(files, dtype=int)
-    records = np.zeros(len(files), layout.RECORD)
+    records = np.zeros(len(files), record)
     records["rows"], records["first_row"] = files, ends - files
     records["name"] = [f"{n}.npy".encode() for n in range(len(files))]
     records["source"], records["committed_ns"] = b"frames", 1
@@ -44,7 +47,7 @@ def make_output(
 def make_placed(path: Path, files: list[tuple[int, int]], end: int, fill: int = -1) -> Path:
     """An output of ``end`` rows; ``files`` are (first row, rows), as they came; row r holds r."""
     rows = np.full(end, fill, "<i4")
-    records = np.zeros(len(files), CAPTURES)
+    records = np.zeros(len(files), layout.RECORD)
     for record, (first, count) in zip(records, files, strict=True):
         rows[first : first + count] = np.arange(first, first + count)
         record["first_row"], record["rows"], record["committed_ns"] = first, count, 1

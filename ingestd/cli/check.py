@@ -12,6 +12,7 @@ from ingestd.chunks import CHUNK_BYTES, plan_chunks
 from ingestd.cli import config_path
 from ingestd.config import Dataset, Source, config_name, load
 from ingestd.errors import ConfigError
+from ingestd.formats.registry import formats, missing
 from ingestd.pipeline.transform import check_parts
 
 
@@ -39,6 +40,16 @@ def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: 
             for name, dataset in source.datasets.items():
                 target = f"{source.output}:{name}{_chunks(dataset)}"
                 click.echo(f"  {source.name}: {source.drop}/ -> {target}")
+        _say_formats()
+
+
+def _say_formats() -> None:
+    """Which formats can be read here, and what the others need."""
+    install = {name: missing(format_) for name, format_ in formats().items()}
+    click.echo(f"formats: {', '.join(name for name, how in install.items() if how is None)}")
+    lacking = {name: how for name, how in install.items() if how is not None}
+    for name, how in lacking.items():
+        click.echo(f"  {name}: not installed; {how}")
 
 
 def _chunks(dataset: Dataset) -> str:

@@ -12,7 +12,7 @@ from ingestd.config.source import FORMATS, Source, Target
 from ingestd.config.template import Found, starter
 from ingestd.config.transform import Step
 from ingestd.config.units import Bytes, Seconds, format_bytes, format_seconds
-from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle
+from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle, listed
 
 __all__ = [
     "FORMATS",
@@ -36,6 +36,7 @@ __all__ = [
     "fill_value",
     "format_bytes",
     "format_seconds",
+    "listed",
     "load",
     "refuse_dtype",
     "schema",

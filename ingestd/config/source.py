@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -37,11 +38,19 @@ from ingestd.config.values import (
 )
 from ingestd.errors import BadFile
 
-FORMATS = ("npy", "npz", "csv")
-"""Names that ``format`` may have, beside ``auto``."""
-
-LATER_FORMATS = ("raw", "hdf5", "tiff", "fits", "parquet", "zarr")
-"""Names that a later version serves."""
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "npy": (".npy",),
+    "zarr": (".zarr.zip", ".zarr"),
+    "npz": (".npz",),
+    "csv": (".csv", ".tsv"),
+    "raw": (),
+    "tiff": (".tif", ".tiff", ".btf", ".tf8"),
+    "image": (".png", ".jpg", ".jpeg", ".bmp"),
+    "fits": (".fits", ".fit", ".fts", ".fits.fz"),
+    "parquet": (".parquet", ".pq", ".arrow", ".feather"),
+}
+"""Built-in formats that ``format`` may name, and the suffixes that they claim. Others come with
+plug-ins, which only the formats' registry knows."""
 
 LATER_KEYS = frozenset({"roll", "keep", "publish", "stream"})
 """Keys that a later version serves, of a source or of the whole config."""
@@ -76,16 +85,13 @@ def parse_order(value: Any) -> str:
 
 
 def parse_format(value: Any) -> str:
-    """``auto``, or a name of ``FORMATS``.
+    """``auto``, or a format's name; whether there is one, the registry says.
 
-    :raises ValueError: it is neither, or one that a later version reads.
+    :raises ValueError: it is no name.
     """
-    known = ("auto", *FORMATS)
-    if value in LATER_FORMATS:
-        raise ValueError(f"format {value!r} is not supported yet; {listed(known)}")
-    if value not in known:
-        raise ValueError(f"{value!r} is no format; {listed(known, str(value))}")
-    return str(value)
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", value):
+        raise ValueError(f"{value!r} is no format; {listed(('auto', *FORMATS), str(value))}")
+    return value
 
 
 def parse_dataset_path(value: str) -> str:
@@ -161,7 +167,9 @@ class Source(BaseModel, extra="forbid", frozen=True):
         WithJsonSchema({"type": "string", "pattern": r"^(arrival|name|mtime|\{\w+\})$"}),
     ] = Field("arrival", description="Order of files: arrival, name, mtime, or a number captured")
     format: Annotated[
-        str, PlainValidator(parse_format), WithJsonSchema({"enum": ["auto", *FORMATS]})
+        str,
+        PlainValidator(parse_format),
+        WithJsonSchema({"anyOf": [{"enum": ["auto", *FORMATS]}, {"type": "string"}]}),
     ] = Field("auto", description="Format of the files; auto: by suffix, then by content")
     options: dict[StrictStr, Any] = Field(
         default_factory=dict, description="The format's own options"

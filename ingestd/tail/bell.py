@@ -12,6 +12,8 @@ import select
 import time
 from pathlib import Path
 
+from ingestd.tail.handles import Identity
+
 POLL_SECONDS = 0.02
 """How often to look where nothing rings."""
 
@@ -22,6 +24,8 @@ _PAUSE_SECONDS = 0.001  # between two looks, while a writer writes without end
 
 # linux/inotify.h
 _MODIFY, _ATTRIB, _DELETE_SELF, _MOVE_SELF = 0x2, 0x4, 0x400, 0x800
+
+
 _MASK = _MODIFY | _ATTRIB | _DELETE_SELF | _MOVE_SELF
 
 # Not watchdog: it takes three threads for one file, and its events carry a delay.
@@ -34,23 +38,22 @@ class Bell:
     def __init__(self) -> None:
         self._fd: int | None = None
         self._pid = os.getpid()
-        self._path: Path | None = None
+        self._hung: tuple[Path, Identity] | None = None
+        self._new = False
         self._looked = 0.0
         self._rang = True
         self._every_seconds = POLL_SECONDS
 
-    def hang(self, path: Path) -> None:
-        """Ring for what stands at ``path`` from now on."""
-        self.close()
-        self._pid, self._path = os.getpid(), path
-        self._fd = _watching(path)
-        self._every_seconds = POLL_SECONDS if self._fd is None else LOOK_SECONDS
+    def hang(self, path: Path, identity: Identity) -> None:
+        """Ring from the next wait on for the file that stands at ``path`` now."""
+        if self._hung != (path, identity):
+            self._hung, self._new = (path, identity), True
 
     def close(self) -> None:
         """Ring no more; looking again and again is what is left."""
         if self._fd is not None:
             os.close(self._fd)
-        self._fd, self._path, self._every_seconds = None, None, POLL_SECONDS
+        self._fd, self._hung, self._new, self._every_seconds = None, None, False, POLL_SECONDS
 
     def looked(self, news: bool) -> None:
         """Tell that somebody looked, and whether there was something new."""
@@ -60,8 +63,10 @@ class Bell:
 
     def wait(self, seconds: float) -> bool:
         """Wait for ``seconds`` at most; whether it is time to look (again)."""
-        if self._path is not None and self._pid != os.getpid():
-            self.hang(self._path)  # what the parent's descriptor gives one, the other misses
+        # Of what a descriptor gives to a forked child, its parent would know nothing.
+        if self._hung is not None and (self._new or self._pid != os.getpid()):
+            self._watch(*self._hung)
+            return True  # what came before it could ring
         due = self._looked + self._every_seconds - time.monotonic()
         self._rang = self._rings(max(0.0, min(seconds, due)))
         if self._rang:
@@ -69,6 +74,13 @@ class Bell:
                 self._every_seconds = LOOK_SECONDS
             time.sleep(max(0.0, self._looked + _PAUSE_SECONDS - time.monotonic()))
         return self._rang or due <= seconds
+
+    def _watch(self, path: Path, identity: Identity) -> None:
+        # Only now: closing it again takes 10 ms, which those who need not wait are spared.
+        self.close()
+        self._pid, self._hung = os.getpid(), (path, identity)
+        self._fd = _watching(path)
+        self._every_seconds = POLL_SECONDS if self._fd is None else LOOK_SECONDS
 
     def _rings(self, seconds: float) -> bool:
         if self._fd is None:

@@ -52,7 +52,8 @@ class Handles:
         self.path = path
         self.file = file
         self._pid = os.getpid()
-        self.identity = _identity(os.fstat(file.id.get_vfd_handle()))
+        self.fd: int = file.id.get_vfd_handle()
+        self.identity = _identity(os.fstat(self.fd))
         self._users = 0
         self._live: dict[str, Live] = {}
 

@@ -206,7 +206,7 @@ class Tail(Generic[R]):
                     self._reader.position = block.position
                     return block
                 self._end_if(gone, wait)
-                while not self._bell.wait(wait.seconds()) and not wait.over():
+                while not wait.over() and not self._bell.wait(wait.seconds()):
                     pass
         raise StopIteration
 
@@ -223,9 +223,10 @@ class Tail(Generic[R]):
                 self._reader.position = block.position
                 return block
             self._end_if(gone, wait)
-            while not await asyncio.to_thread(self._wait_locked, wait.seconds()):
-                if wait.over():
-                    break
+            while not wait.over() and not await asyncio.to_thread(
+                self._wait_locked, wait.seconds()
+            ):
+                pass
         raise StopAsyncIteration
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import h5py
 import numpy as np
 
 from ingestd import layout
@@ -23,6 +25,8 @@ from ingestd.tail.opening import (
 
 RECORDS_AT_ONCE = 4096
 """So many records, of about 450 bytes, are held at a time."""
+
+_TICK_NS = 50_000_000  # stamps move in ticks of 10 ms at most: one so old is of the last write
 
 
 class Output:
@@ -44,6 +48,8 @@ class Output:
         self._patience_seconds = patience_seconds
         self._handles: Handles | None = Handles.take(self.path, patience_seconds)
         self._used: dict[str, Live] = {}
+        self._seen: tuple[int, int] | None = None
+        self._lasts: dict[str, tuple[int, np.void | None]] = {}
         self._totals: dict[str, _Total] = {}
         self.identity = self._handles.identity
 
@@ -114,8 +120,22 @@ class Output:
         :raises OtherHandle: a dataset in use is open in this process by other means too.
         """
         handles = self._open()
+        self._seen = self._stamp()
+        self._lasts.clear()
         for dataset in self._used:
             handles.refresh(dataset)
+
+    @property
+    def written(self) -> bool:
+        """Whether the file was, or may have been, written since the last :meth:`refresh`."""
+        return self._seen is None or self._stamp() != self._seen
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Length and time of the file; None: it may be written without a change of these."""
+        status = os.fstat(self._open().fd)
+        if time.time_ns() - status.st_mtime_ns < _TICK_NS:
+            return None
+        return status.st_size, status.st_mtime_ns
 
     def placed(self, dataset: str) -> bool:
         """Whether rows stand where files say (:data:`layout.PLACED`), perhaps with gaps."""
@@ -123,13 +143,9 @@ class Output:
 
     def last(self, dataset: str) -> tuple[int, np.void | None]:
         """Index of the last record, and the record (:data:`layout.RECORD`); (-1, None): none."""
-        records = self._live(dataset).records
-        for index in range(len(records) - 1, -1, -1):
-            record = records[index]
-            # The extent may grow a moment before the record is there; then it holds zeros.
-            if record["committed_ns"]:
-                return index, record
-        return -1, None
+        if dataset not in self._lasts:
+            self._lasts[dataset] = _last(self._live(dataset).records)
+        return self._lasts[dataset]
 
     def committed(self, dataset: str) -> int:
         """The end of the rows that are final. Of a placed dataset, some below may be missing."""
@@ -305,6 +321,8 @@ class Output:
             raise ValueError(f"{named(self.path)}: closed")
         if self._handles.inherited:
             self._used.clear()
+            self._lasts.clear()
+            self._seen = None
             self._handles = Handles.take(self.path, self._patience_seconds)
             self.identity = self._handles.identity
         return self._handles
@@ -318,6 +336,15 @@ class _Total:
     record: np.void | None
     end: int
     rows: int
+
+
+def _last(records: h5py.Dataset) -> tuple[int, np.void | None]:
+    for index in range(len(records) - 1, -1, -1):
+        record = records[index]
+        # The extent may grow a moment before the record is there; then it holds zeros.
+        if record["committed_ns"]:
+            return index, record
+    return -1, None
 
 
 def records_end(records: np.ndarray) -> np.ndarray:

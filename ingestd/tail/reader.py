@@ -26,7 +26,7 @@ from ingestd.tail.opening import (
     Replaced,
     named,
 )
-from ingestd.tail.output import Output, records_end
+from ingestd.tail.output import Output
 from ingestd.tail.position import Position, fingerprint
 from ingestd.tail.seek import seek
 from ingestd.tail.slabs import SLAB_BYTES
@@ -102,6 +102,7 @@ class Reader:
         self.position: Start = start
         self._window: Window | None = None
         self._window_at: Position | None = None
+        self._steps: list[int] = []  # rows of about slab_bytes, by dataset
         self._known = False  # that the output is the one that was read so far
         self._trouble_since: float | None = None
 
@@ -109,7 +110,7 @@ class Reader:
         """Let go of the file; a later look opens it again."""
         if self._output is not None:
             self._output.close()
-        self._output, self._window, self._known = None, None, False
+        self._output, self._window, self._known, self._steps = None, None, False, []
 
     def look(self) -> Block[dict[str, np.ndarray]] | None:
         """The next rows; None: there are none now. Also while the world is in between."""
@@ -165,7 +166,7 @@ class Reader:
         except Missing:
             self._bell.close()
             return None
-        self._bell.hang(output.path)
+        self._bell.hang(output.path, output.identity)
         try:
             wanted: tuple[str | None, ...] = self._wanted or (None,)
             datasets = tuple(map(output.resolve, wanted))
@@ -207,15 +208,17 @@ class Reader:
         ):
             if not touched:
                 continue
-            count = output.last(dataset)[0] + 1
-            if not count:
+            index, newest = output.last(dataset)
+            if newest is None:
                 return False
             if not self._known and fingerprint(output.records(dataset, 0, 1)[0]) != first:
                 self.position = Position.start_of(position.datasets)
                 return False
-            if count < touched:
+            if index < touched - 1:
                 return False  # what was taken back may come again
-            if fingerprint(output.records(dataset, touched - 1, touched)[0]) != last:
+            if index > touched - 1:
+                newest = output.records(dataset, touched - 1, touched)[0]
+            if fingerprint(newest) != last:
                 raise Replaced(
                     f"{named(output.path)}:{shown(dataset)}: other rows stand where rows were read "
                     "before; was it restored from a copy? Start over, with start=0"
@@ -230,12 +233,10 @@ class Reader:
         files, rows = self._share(output, window, skip)
         used = files + (rows is not None)
         ranges = {}
-        for dataset, records in zip(position.datasets, window.records, strict=True):
-            start = int(records["first_row"][0]) + skip
-            stop = int(records_end(records[used - 1 : used])[0])
-            if rows is not None:
-                stop = int(records["first_row"][files]) + rows
-            ranges[dataset] = RowRange(start, stop)
+        read = window.rows[:, used - 1] if rows is None else rows
+        stops = window.first[:, used - 1] + read
+        for dataset, first, stop in zip(position.datasets, window.first[:, 0], stops, strict=True):
+            ranges[dataset] = RowRange(int(first) + skip, int(stop))
         after = self._moved(output, position, window, files, rows or 0)
         block = None
         if any(len(r) for r in ranges.values()):
@@ -248,12 +249,13 @@ class Reader:
     def _share(self, output: Output, window: Window, skip: int) -> tuple[int, int | None]:
         """How many files to read to their end, and up to which row the one after them, if any."""
         how = self._how
-        steps = [output.slab_rows(d, how.slab_bytes) for d in self._wanted or ()]
-        most = min(*steps, how.max_rows or steps[0], steps[0])
+        if not self._steps:
+            self._steps = [output.slab_rows(d, how.slab_bytes) for d in self._wanted or ()]
+        step = min(self._steps)
+        most = min(step, how.max_rows or step)
         run = window.run()
         # Rows up to the end of each file, of the dataset that has most.
-        ends = np.max([np.cumsum(r["rows"][:run], dtype=np.int64) for r in window.records], axis=0)
-        ends -= skip
+        ends = np.cumsum(window.rows[:, :run], axis=1).max(axis=0) - skip
         files = int(np.searchsorted(ends, most, "right"))
         if how.whole_files or len(window.records) > 1:
             if files:
@@ -263,9 +265,8 @@ class Reader:
                 return 1, None
             return 0, skip + limit
         # Whole chunks, unless the rows end before.
-        start = int(window.records[0]["first_row"][0]) + skip
-        step = min(most, steps[0])
-        stop = min((start // step + 1) * step - start, int(ends[-1]))
+        start = int(window.first[0, 0]) + skip
+        stop = min((start // most + 1) * most - start, int(ends[-1]))
         files = int(np.searchsorted(ends, stop, "right"))
         before = int(ends[files - 1]) if files else -skip
         return files, (stop - before if stop > before and files < run else None)
@@ -286,6 +287,8 @@ class Reader:
     def _check_not_cut(self, output: Output, window: Window, used: int) -> None:
         # A starting writer cuts what its ledger does not know, the last committed file perhaps.
         # Rows read meanwhile may be fill values: they count only if their record still stands.
+        if not output.written:
+            return
         output.refresh()
         for dataset, records, index in zip(
             self._wanted or (), window.records, window.index, strict=True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from ingestd.errors import UsageError
 from ingestd.model import shown
 from ingestd.tail.audit import Origin, origin
 from ingestd.tail.files import Files
@@ -23,9 +24,6 @@ from ingestd.tail.opening import CannotOpen, CutBack, Missing, NoSuchDataset, na
 from ingestd.tail.output import Output
 from ingestd.tail.selection import selected
 from ingestd.tail.slabs import SLAB_BYTES
-
-_TICK_NS = 50_000_000
-"""Time stamps of files move in ticks of 10 ms at most: one so old is that of the last write."""
 
 _QUIET_NS = 2_000_000_000
 """A file that was not written for so long is not about to change: trying again does not help."""
@@ -67,7 +65,6 @@ class View:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._output: Output | None = None
-        self._seen: tuple[int, int] | None = None  # length and time of the file when we looked
         self._ends: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -81,7 +78,7 @@ class View:
         with self._locked():
             if self._output is not None:
                 self._output.close()
-            self._output, self._seen = None, None
+            self._output = None
 
     def __getitem__(self, dataset: str) -> Rows:
         """The rows of ``dataset``.
@@ -134,6 +131,26 @@ class View:
 
         return self.work(count)
 
+    def lockstep(self, datasets: Sequence[str]) -> int:
+        """How many rows all of ``datasets`` have, of which row n of one belongs to row n of all.
+
+        One of them may have more, if a file was committed while we looked.
+
+        :raises UsageError: they are not filled in lockstep, as files bring more rows to one.
+        """
+        ends = {dataset: self.end(dataset) for dataset in datasets}
+        end = min(ends.values())
+        if end and max(ends.values()) > end:
+            # Files are committed in all of their datasets, so there is one that ends here in each.
+            last = {dataset: self.trace(dataset, end - 1) for dataset in datasets}
+            if len({(origin.file_id, origin.rows.stop) for origin in last.values()}) > 1:
+                raise UsageError(
+                    f"{named(self.path)}: row {end - 1} is of another file, or of another row of "
+                    f"it, in some of {', '.join(map(shown, datasets))}: they have no common rows. "
+                    "Open them one by one"
+                )
+        return end
+
     def select(self, dataset: str, selection: Any) -> Any:
         """What stands at ``selection`` of the rows that are committed."""
 
@@ -141,8 +158,7 @@ class View:
             asked = selected(selection, self.end(dataset), len(output.row_type(dataset)[1]))
             index, record = output.last(dataset)
             rows = output.select(dataset, asked.stored)
-            stamp = self._stamp()
-            if record is not None and (stamp is None or stamp != self._seen):
+            if record is not None and output.written:
                 output.refresh()
                 if not output.stands(dataset, index, record):
                     raise CutBack(f"{named(self.path)}:{shown(dataset)}: rows were taken back")
@@ -181,28 +197,15 @@ class View:
             yield
 
     def _current(self) -> Output:
-        stamp = self._stamp()
         if self._output is not None and self._output.replaced:
             self.close()
         if self._output is None:
             self._output = Output(self.path, patience_seconds=0)
-        elif stamp is None or stamp != self._seen:
-            self._output.refresh()
-        else:
+        elif not self._output.written:
             return self._output
+        self._output.refresh()
         self._ends.clear()
-        self._seen = stamp
         return self._output
-
-    def _stamp(self) -> tuple[int, int] | None:
-        """Length and time of the file; None: it may change without being seen by these."""
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return self._seen
-        if time.time_ns() - status.st_mtime_ns < _TICK_NS:
-            return None
-        return status.st_size, status.st_mtime_ns
 
     def _is_quiet(self) -> bool:
         """Whether nobody has written the file for a while."""

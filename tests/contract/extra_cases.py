@@ -1,4 +1,4 @@
-"""Files of the formats that need an extra: each group of cases is there if its libraries are."""
+"""Files of the formats that need an extra: cases whose libraries are not there say so."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def loaded(*names: str) -> bool:
     return True
 
 
+LIBRARIES = {
+    "tiff": ("tifffile", "imagecodecs"),
+    "image": ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.BmpImagePlugin"),
+    "fits": ("astropy.io.fits", "astropy.io.fits.hdu.compressed"),
+    "parquet": ("pyarrow.parquet", "pyarrow.compute"),
+    "zarr": ("zarr",),
+}
+MISSING = {
+    name: "" if loaded(*libraries) else f"pip install 'ingestd[{name}]'"
+    for name, libraries in LIBRARIES.items()
+}
+"""By format: why its tests cannot run here, or nothing."""
+
+
 def tiff(**how: Any) -> Encode:
     def encode(arrays: Arrays) -> bytes:
         import tifffile
@@ -60,6 +74,8 @@ def picture(kind: str, **how: Any) -> Encode:
 
 def jpeg_as_read(pixels: np.ndarray, **how: Any) -> tuple[Encode, Arrays]:
     """A JPEG keeps no pixel as it was: what Pillow reads of it is what counts."""
+    if MISSING["image"]:
+        return picture("JPEG"), {"data": pixels[None]}
     from PIL import Image
 
     out = io.BytesIO()
@@ -160,8 +176,6 @@ def zarr(version: int, method: int = zipfile.ZIP_STORED, **how: Any) -> Encode:
 
 
 def tiff_cases() -> list[dict[str, Any]]:
-    if not loaded("tifffile", "imagecodecs"):
-        return []
     # tifffile leaves up to 24 bytes unused at the end.
     frames = {"format": "tiff", "arrays": {"data": FRAMES}, "padding_bytes": 24}
     colour = {"format": "tiff", "arrays": {"data": PICTURES}, "padding_bytes": 24}
@@ -179,8 +193,6 @@ def tiff_cases() -> list[dict[str, Any]]:
 
 
 def image_cases() -> list[dict[str, Any]]:
-    if not loaded("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.BmpImagePlugin"):
-        return []
     gray, colour = {"data": PICTURES[:1, ..., 0].copy()}, {"data": PICTURES[:1]}
     jpeg, jpeg_arrays = jpeg_as_read(PICTURES[0])
     slow, slow_arrays = jpeg_as_read(PICTURES[0, ..., 0], progressive=True)
@@ -200,8 +212,6 @@ def image_cases() -> list[dict[str, Any]]:
 
 
 def fits_cases() -> list[dict[str, Any]]:
-    if not loaded("astropy.io.fits", "astropy.io.fits.hdu.compressed"):
-        return []
     image = FLOATS.astype(np.float32)[None]
     return [
         {"name": name, "format": "fits", "arrays": arrays, "encode": encode}
@@ -216,8 +226,6 @@ def fits_cases() -> list[dict[str, Any]]:
 
 
 def parquet_cases() -> list[dict[str, Any]]:
-    if not loaded("pyarrow.parquet", "pyarrow.compute"):
-        return []
     return [
         {"name": name, "format": "parquet", "arrays": columns(), "encode": encode}
         for name, encode in [
@@ -230,8 +238,6 @@ def parquet_cases() -> list[dict[str, Any]]:
 
 
 def zarr_cases() -> list[dict[str, Any]]:
-    if not loaded("zarr"):
-        return []
     two = {"f": FRAMES, "run/x": FLOATS}
     return [
         {"name": name, "format": "zarr", "arrays": arrays, "encode": encode}
@@ -247,9 +253,7 @@ def zarr_cases() -> list[dict[str, Any]]:
 
 
 EXTRA_CASES = [
-    *tiff_cases(),
-    *image_cases(),
-    *fits_cases(),
-    *parquet_cases(),
-    *zarr_cases(),
+    case | {"missing": MISSING[case["format"]]}
+    for cases in (tiff_cases, image_cases, fits_cases, parquet_cases, zarr_cases)
+    for case in cases()
 ]

@@ -28,6 +28,7 @@ class Case:
 
     ``cut_at_line_end_is_a_file``: a cut there gives a shorter file that nothing tells from a whole.
     ``padding_bytes``: so many at its end say nothing, and nothing tells that they lack.
+    ``missing``: the install line of the libraries that make the file, if they are not there.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     cut_at_line_end_is_a_file: bool = False
     padding_bytes: int = 0
+    missing: str = ""
 
     def bytes(self) -> bytes:
         return self.encode(self.arrays)
@@ -109,6 +111,10 @@ def table(
     return encode
 
 
+def raw(header: bytes = b"") -> Callable[[Mapping[str, np.ndarray]], bytes]:
+    return lambda arrays: header + arrays["data"].tobytes()
+
+
 CASES = [
     Case("npy", "npy", {"data": FLOATS}, npy),
     Case("npy frames", "npy", {"data": FRAMES}, npy),
@@ -123,6 +129,15 @@ CASES = [
     Case("npz deflated", "npz", {"frames": FRAMES, "run/floats": FLOATS}, npz_deflated),
     Case("npz fortran order", "npz", {"f": np.asfortranarray(FRAMES)}, npz_deflated),
     Case("npz no rows", "npz", {"none": np.zeros((0, 4))}, npz),
+    Case("raw", "raw", {"data": FLOATS}, raw(), {"dtype": "<f8", "shape": (3,), "rows": 40}),
+    Case(
+        "raw big endian after a header",
+        "raw",
+        {"data": FRAMES.astype(">u2")},
+        raw(b"a header"),
+        {"dtype": ">u2", "shape": (5, 7), "header": 8, "rows": 12},
+    ),
+    Case("raw values", "raw", {"data": POINTS["x"]}, raw(), {"dtype": "<f8", "rows": 9}),
     Case("csv", "csv", {"data": FLOATS}, table(), cut_at_line_end_is_a_file=True),
     Case(
         "csv names",

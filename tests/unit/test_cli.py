@@ -16,7 +16,7 @@ from helpers import run
 
 from ingestd import locks
 from ingestd.cli import COMMANDS, cli
-from ingestd.cli.read import _split
+from ingestd.cli.read import split
 from ingestd.errors import (
     BadFile,
     BrokenInvariant,
@@ -167,7 +167,7 @@ def test_check_says_of_the_chunks_what_the_config_tells(tmp_path) -> None:
         f"sources: {{s: {{drop: in, output: out/x.h5, datasets: {{{datasets}}}}}}}"
     )
 
-    lines = run("check", cwd=tmp_path).stdout.splitlines()[1:]
+    lines = run("check", cwd=tmp_path).stdout.splitlines()[1:-1]
 
     assert lines == [
         f"  s: in/ -> out/x.h5:/{number}{text}" for number, text in enumerate(said.values())
@@ -293,7 +293,7 @@ def test_the_schema_is_json(tmp_path) -> None:
     ],
 )
 def test_an_output_and_its_dataset_are_told_apart(word: str, expected) -> None:
-    assert _split(word) == (Path(expected[0]), expected[1])
+    assert split(word) == (Path(expected[0]), expected[1])
 
 
 def test_the_help_of_all_imports_no_command() -> None:

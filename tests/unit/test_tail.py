@@ -11,12 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ingestd import layout
 from ingestd.errors import UsageError
 from ingestd.tail import (
     CannotOpen,
@@ -31,27 +29,7 @@ from ingestd.tail import (
     verify,
 )
 from ingestd.tail.text import json_row, line
-
-
-def make_output(path: Path, files: list[int], dataset: str = "/data", **how: Any) -> Path:
-    """An output with one record for each of ``files``, row r holding (r, r)."""
-    rows = np.repeat(np.arange(sum(files), dtype="<i4")[:, None], 2, axis=1)
-    ends = np.cumsum(files, dtype=int)
-    records = np.zeros(len(files), layout.RECORD)
-    records["rows"], records["first_row"] = files, ends - files
-    records["name"] = [f"{n}.npy".encode() for n in range(len(files))]
-    records["source"], records["committed_ns"] = b"frames", 1
-    records["digest"] = [
-        xxhash.xxh3_128_hexdigest(rows[end - count : end].tobytes()).encode()
-        for end, count in zip(ends, files, strict=True)
-    ]
-    how = {"chunks": (4, 2), "maxshape": (None, 2), **how}
-    with h5py.File(path, "a", libver=("v110", "v114")) as file:
-        file.create_dataset(dataset, data=rows, **how)
-        file.create_dataset(
-            layout.records_path(dataset), data=records, maxshape=(None,), chunks=(128,)
-        )
-    return path
+from tests.outputs import OLD_RECORD, make_output
 
 
 @given(files=st.lists(st.integers(0, 3), min_size=1, max_size=300))
@@ -94,6 +72,24 @@ def test_a_record_that_was_not_written_yet_does_not_count(tmp_path: Path) -> Non
 
     assert end == 5
     assert len(records) == 2
+
+
+def test_outputs_begun_before_captures_were_kept_are_read_and_other_layouts_refused(
+    tmp_path: Path,
+) -> None:
+    old = make_output(tmp_path / "old.h5", [3], record=OLD_RECORD)
+    other = make_output(tmp_path / "other.h5", [3])
+    with h5py.File(other, "a") as file:
+        records = file["ingestd/data/files"][:]
+        del file["ingestd/data/files"]
+        file["ingestd/data/files"] = records[["first_row", "rows", "committed_ns"]]
+
+    origin = trace(old, None, 1)
+
+    assert (origin.file, origin.captures) == ("0.npy", {})
+    assert verify(old).ok
+    with pytest.raises(NotAnOutput, match="another layout"):
+        verify(other)
 
 
 def test_datasets_are_found_in_all_groups_and_the_only_one_need_not_be_named(

@@ -69,7 +69,9 @@ class RowDataset(data.Dataset[Any]):
         wanted = np.asarray(rows, np.int64)
         wanted = np.where(wanted < 0, wanted + self._length, wanted)
         if ((wanted < 0) | (wanted >= self._length)).any():
-            raise IndexError(f"of rows {list(rows)} some are not among the {self._length} there are")
+            raise IndexError(
+                f"of rows {list(rows)} some are not among the {self._length} there are"
+            )
         return list(self._samples.read(self._view, wanted))
 
 
@@ -200,7 +202,7 @@ class _Growing:
 
     def _refuse_placed(self, view: View) -> None:
         for name in self._datasets:
-            if view.work(lambda output, name=name: output.placed(name)):
+            if view.placed(name):
                 raise UsageError(
                     f"{shown(str(view.path))}:{shown(name)}: its rows are placed by the names of "
                     "their files, so they come in any order. Use ingestd.open_tail, or RowDataset"

@@ -131,6 +131,10 @@ class View:
 
         return self.work(count)
 
+    def placed(self, dataset: str) -> bool:
+        """Whether the rows of ``dataset`` stand where files say, perhaps with gaps."""
+        return self.work(lambda output: output.placed(output.resolve(dataset)))
+
     def lockstep(self, datasets: Sequence[str]) -> int:
         """How many rows all of ``datasets`` have, of which row n of one belongs to row n of all.
 

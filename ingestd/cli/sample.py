@@ -117,7 +117,6 @@ def _compare(source: Source, targets: list[Target]) -> Mapping[str, RowType]:
     if not source.output.exists():
         return {}
     with Output(source.output) as output:
-        there = {name: output.rows(name, 0, 0) for name in output.datasets}
-    held = {name: RowType(rows.dtype, rows.shape[1:]) for name, rows in there.items()}
+        held = {name: output.row_type(name) for name in output.datasets}
     check_types(source, held, {target.dataset: target.type for target in targets})
     return held

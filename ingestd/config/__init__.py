@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ingestd.config.dataset import Dataset, fill_value, refuse_dtype
+from ingestd.config.columns import columns_key, columns_of
+from ingestd.config.dataset import Dataset
+from ingestd.config.dtypes import (
+    converts,
+    fill_value,
+    labels,
+    refuse_dtype,
+    stored_dtype,
+)
 from ingestd.config.load import config_name, load
 from ingestd.config.model import Commit, Config, schema
 from ingestd.config.pattern import Matcher
@@ -27,12 +35,17 @@ __all__ = [
     "Seconds",
     "Settle",
     "Source",
+    "columns_key",
+    "columns_of",
     "config_name",
+    "converts",
     "fill_value",
     "format_bytes",
     "format_seconds",
+    "labels",
     "load",
     "refuse_dtype",
     "schema",
     "starter",
+    "stored_dtype",
 ]

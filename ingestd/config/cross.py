@@ -7,8 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ingestd.config.dataset import CHUNK_BYTES_MAX, Dataset, fill_value
+from ingestd.config.dataset import CHUNK_BYTES_MAX, Dataset
 from ingestd.config.directories import directory_conflicts, same_files, same_quarantine
+from ingestd.config.dtypes import fill_value
 from ingestd.config.pattern import Matcher
 from ingestd.config.problems import Problem
 from ingestd.config.source import Source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from ingestd.config.columns import columns_key, columns_of
+from ingestd.config.dtypes import Written, fields_of, make_dtype, parse_dtype
 from ingestd.config.values import Compression, CompressionField
 
 _DIMENSIONS_MAX = 31  # HDF5 allows 32, one of them is the growing axis
@@ -28,73 +29,6 @@ def drop_nulls(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: value for key, value in data.items() if value is not None}
     return {} if data is None else data
-
-
-def parse_dtype(value: Any) -> str:
-    """The text of a NumPy dtype that a growing dataset can hold.
-
-    :raises ValueError: NumPy does not know it, or HDF5 cannot hold it under SWMR.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no dtype; write one like float32, '<u2' or S16")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            dtype = np.dtype(value)
-    except (TypeError, ValueError, SyntaxError, OverflowError, MemoryError, Warning) as error:
-        raise ValueError(
-            f"{value!r} is no NumPy dtype ({error}); write one like float32, '<u2' or S16"
-        ) from None
-    if dtype.subdtype is not None:
-        raise ValueError(f"{value!r} holds an array; write the shape as row_shape instead")
-    refuse_dtype(dtype)
-    return value
-
-
-def refuse_dtype(dtype: np.dtype[Any]) -> None:
-    """Nothing, for a dtype that a growing dataset can hold.
-
-    :raises ValueError: with the reason and what to declare instead.
-    """
-    if dtype.subdtype is not None:
-        refuse_dtype(dtype.subdtype[0])
-    for name in dtype.names or ():
-        refuse_dtype(dtype[name])
-    if dtype.kind in "OT":
-        raise ValueError(
-            f"dtype {dtype} is of variable length, which readers of a growing HDF5 file cannot "
-            "read; use a fixed width: S16 for text of up to 16 bytes"
-        )
-    if dtype.kind == "U":
-        raise ValueError(
-            f"dtype {dtype} is NumPy's unicode, which HDF5 cannot hold; use S{_width(dtype)} "
-            "(bytes of UTF-8, fixed width)"
-        )
-    if dtype.kind in "mM":
-        raise ValueError(f"dtype {dtype} has no HDF5 type; use int64 and a 'units' attribute")
-    if dtype.itemsize == 0:
-        raise ValueError(f"dtype {dtype} has no width; give it one, like {dtype.kind}16")
-
-
-def fill_value(dtype: np.dtype[Any], fill: bool | int | float | str) -> np.generic:
-    """``fill`` as one value of ``dtype``; a 0 is the empty value of any dtype.
-
-    :raises ValueError: ``dtype`` cannot hold it exactly enough (a -1 in unsigned, a nan in int).
-    """
-    empty: np.generic = np.zeros(1, dtype)[0]
-    if not isinstance(fill, str) and fill == 0:
-        return empty
-    kinds = {"b": bool, "i": int, "u": int, "f": int | float, "c": int | float, "S": str}
-    wanted = kinds.get(dtype.kind)
-    if wanted is None or not isinstance(fill, wanted) or isinstance(fill, bool) != (wanted is bool):
-        raise ValueError(f"fill {fill!r} is no value of dtype {dtype}; write one that is, or 0")
-    value = fill.encode() if isinstance(fill, str) else fill
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= int(fill) <= np.iinfo(dtype).max:
-        raise ValueError(f"fill {fill!r} does not fit dtype {dtype}; write one that does, or 0")
-    if isinstance(value, bytes) and len(value) > dtype.itemsize:
-        raise ValueError(f"fill {fill!r} is longer than dtype {dtype}; make either fit")
-    made: np.generic = np.array([value]).astype(dtype)[0]
-    return made
 
 
 def parse_row_shape(value: Any) -> tuple[int, ...]:
@@ -126,17 +60,16 @@ def parse_chunk_rows(value: Any) -> int | None:
 
 
 def parse_member(value: Any) -> str:
-    """A member's name.
+    """A member's name; a list of columns as the name of the member that is all of them.
 
-    :raises ValueError: it is no text, or a list, which a later version serves.
+    :raises ValueError: it is neither, or a column stands twice.
     """
-    if isinstance(value, list) and value:
-        raise ValueError(
-            "several columns as one member are not supported yet; write a dataset for each column"
-        )
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} names no member; write its name")
-    return value
+    several = value if isinstance(value, list) else [value]
+    if not several or not all(isinstance(name, str) and name for name in several):
+        raise ValueError(f"{value!r} names no member; write its name, or a list of columns")
+    if len(set(several)) < len(several):
+        raise ValueError(f"{value!r} names a column twice; write each once")
+    return columns_key(value) if isinstance(value, list) else str(value)
 
 
 def parse_attrs(value: Any) -> dict[str, Any]:
@@ -186,15 +119,23 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     """A dataset of the output that grows along axis 0, one row after the other."""
 
     member: Annotated[
-        str | None, PlainValidator(parse_member), WithJsonSchema({"type": ["string", "null"]})
+        str | None,
+        PlainValidator(parse_member),
+        WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
     ] = Field(
         None,
-        description="Member of the file: npz key, or csv column; null: the dataset's name, or its "
-        "only one",
+        description="Member of the file: npz key, csv column, or a list of columns, the fields of "
+        "a row; null: the dataset's name, or its only one",
     )
     dtype: Annotated[
-        str | None, PlainValidator(parse_dtype), WithJsonSchema({"type": ["string", "null"]})
-    ] = Field(None, description="NumPy dtype of the values, such as '<u2'; null: the first file's")
+        Written | None,
+        PlainValidator(parse_dtype),
+        WithJsonSchema({"type": ["string", "object", "null"]}),
+    ] = Field(
+        None,
+        description="NumPy dtype of the values, such as '<u2', or {time: f8, name: S8} for fields; "
+        "null: the first file's",
+    )
     row_shape: Annotated[
         tuple[int, ...] | None,
         PlainValidator(parse_row_shape),
@@ -235,10 +176,22 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     def _nulls(cls, data: Any) -> Any:
         return drop_nulls(data)
 
+    @model_validator(mode="after")
+    def _a_field_for_each_column(self) -> Dataset:
+        if self.columns and self.dtype is not None:
+            fields_of(self.columns, make_dtype(self.dtype))
+        return self
+
     @property
     def numpy_dtype(self) -> np.dtype[Any] | None:
         """The declared dtype, or None: it is the first file's."""
-        return None if self.dtype is None else np.dtype(self.dtype)
+        dtype = None if self.dtype is None else make_dtype(self.dtype)
+        return fields_of(self.columns, dtype) if self.columns and dtype is not None else dtype
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that ``member`` lists; none, if it is one name."""
+        return columns_of(self.member)
 
     @property
     def row_bytes(self) -> int | None:
@@ -247,7 +200,3 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         if dtype is None or self.row_shape is None:
             return None
         return dtype.itemsize * math.prod(self.row_shape)
-
-
-def _width(dtype: np.dtype[Any]) -> int:
-    return max(16, dtype.itemsize // 4)

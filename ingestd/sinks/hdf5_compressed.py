@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from h5py import h5d, h5t
+from h5py import h5d
 
-from ingestd.model import RowRange, RowType
+from ingestd.model import RowRange
 from ingestd.sinks.filters import Compress, Stored, compressor, unfiltered
-from ingestd.sinks.hdf5_plain import write_rows
+from ingestd.sinks.hdf5_plain import memory_type, row_type, write_rows
 from ingestd.sinks.partial import PartialChunks
 from ingestd.sinks.workers import Workers
 
@@ -46,7 +46,8 @@ class CompressedDataset:
         self._misread = False
         self._workers = workers
         self._made = dataset.get_create_plist()
-        self.type = RowType(dataset.dtype, dataset.shape[1:])
+        self.type = row_type(dataset)
+        self._memory = memory_type(self.type.dtype)
         self._chunk_rows: int = self._made.get_chunk()[0]
         self._chunk_bytes = self._chunk_rows * self.type.row_bytes
         self._compress = self._outside_hdf5()
@@ -140,7 +141,7 @@ class CompressedDataset:
         self._partial.none_wait()
         if self._compress is None:
             self._extend(start + self._chunk_rows)
-            write_rows(self._id, start, self._typed(chunk))
+            write_rows(self._id, start, self._typed(chunk), self._memory)
             self._partial.wrote_whole(len(chunk))
             return
         self._workers.send(
@@ -158,7 +159,7 @@ class CompressedDataset:
         start = self._chunk * self._chunk_rows
         if self._compress is None:
             self._extend(self.rows)
-            write_rows(self._id, start, self._typed(chunk[:filled]))
+            write_rows(self._id, start, self._typed(chunk[:filled]), self._memory)
             self._partial.wrote_partial(filled)
             return
         replacing = chunk if start < self._written else None
@@ -197,7 +198,7 @@ class CompressedDataset:
 
     def _outside_hdf5(self) -> Compress | None:
         """How to compress beside HDF5, if HDF5 would store a row's bytes just as NumPy has them."""
-        same = h5t.py_create(self.type.dtype, logical=True) == self._id.get_type()
+        same = self._memory == self._id.get_type()
         rows_are_whole = self._made.get_chunk()[1:] == self.type.row_shape
         return compressor(self._made) if same and rows_are_whole else None
 

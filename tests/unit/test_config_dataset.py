@@ -33,8 +33,8 @@ def test_fixed_width_dtypes_are_taken(dtype: str) -> None:
         ("str", "use S16"),
         ("f4,U3", "use S16"),
         ("i4,O", "use a fixed width: S16"),
-        ("M8[s]", "use int64 and a 'units' attribute"),
-        ("m8", "use int64 and a 'units' attribute"),
+        ("M8[s]", "leave 'dtype' out (or write int64)"),
+        ("m8", "leave 'dtype' out (or write int64)"),
         ("S", "give it one, like S16"),
         ("(2,3)f4", "write the shape as row_shape"),
         ("flaot32", "write one like float32"),
@@ -155,14 +155,43 @@ def test_attributes_that_hdf5_does_not_take_are_refused(value: object) -> None:
         Dataset.model_validate({"attrs": {"x": value}})
 
 
-def test_a_member_is_one_name() -> None:
-    assert Dataset.model_validate({"member": "a"}).member == "a"
+def test_a_member_is_one_name_or_a_list_of_columns() -> None:
+    assert Dataset.model_validate({"member": "a"}).columns == ()
+    assert Dataset.model_validate({"member": '["'}).columns == ()
+    assert Dataset.model_validate({"member": ["x", "T (°C)"]}).columns == ("x", "T (°C)")
 
-    with pytest.raises(ValidationError, match="not supported yet"):
-        Dataset.model_validate({"member": ["x", "y"]})
+
+@pytest.mark.parametrize(
+    ("dtype", "fields"),
+    [
+        ("f4", [("time", "f4"), ("n", "f4")]),
+        ("f8,i4", [("time", "f8"), ("n", "i4")]),
+        ({"t": "f8", "count": "i4"}, [("t", "f8"), ("count", "i4")]),
+        ({"t": "f8", "deep": {"a": "S8"}}, [("t", "f8"), ("deep", [("a", "S8")])]),
+    ],
+)
+def test_columns_are_the_fields_of_a_row(dtype: object, fields: list) -> None:
+    dataset = Dataset.model_validate({"member": ["time", "n"], "dtype": dtype})
+
+    assert dataset.numpy_dtype == np.dtype(fields)
 
 
-@pytest.mark.parametrize("member", ["", [], 5, {}])
+def test_there_is_a_field_for_each_column() -> None:
+    with pytest.raises(ValidationError, match="2 fields for 3 columns"):
+        Dataset.model_validate({"member": ["a", "b", "c"], "dtype": {"a": "f8", "b": "f8"}})
+    with pytest.raises(ValidationError, match="names a column twice"):
+        Dataset.model_validate({"member": ["a", "a"]})
+
+
+@pytest.mark.parametrize(
+    "dtype", [{"a": "O"}, {"a": "M8[s]"}, {"a": "U3"}, {"a": 4}, {}, {1: "f4"}]
+)
+def test_fields_that_cannot_grow_are_refused(dtype: object) -> None:
+    with pytest.raises(ValidationError, match=r"variable length|64-bit|unicode|write one like"):
+        Dataset.model_validate({"dtype": dtype})
+
+
+@pytest.mark.parametrize("member", ["", [], 5, {}, [5]])
 def test_what_names_no_member_is_refused(member: object) -> None:
     with pytest.raises(ValidationError, match="names no member"):
         Dataset.model_validate({"member": member})

@@ -43,6 +43,8 @@ def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: 
 
 def _chunks(dataset: Dataset) -> str:
     """What can be said of the chunks before a file is there."""
+    if dataset.chunks is not None:
+        return f", in chunks of {' x '.join(map(str, dataset.chunks))}"
     if dataset.row_bytes is None:
         return ""
     compressed = dataset.compression.name != "none"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ingestd.config.columns import columns_key, columns_of
-from ingestd.config.dataset import Dataset
+from ingestd.config.dataset import Dataset, refuse_chunks
 from ingestd.config.dtypes import (
     converts,
     fill_value,
     labels,
     refuse_dtype,
+    refuse_scaleoffset,
     stored_dtype,
 )
 from ingestd.config.load import config_name, load
@@ -44,7 +45,9 @@ __all__ = [
     "format_seconds",
     "labels",
     "load",
+    "refuse_chunks",
     "refuse_dtype",
+    "refuse_scaleoffset",
     "schema",
     "starter",
     "stored_dtype",

@@ -18,10 +18,19 @@ from pydantic import (
 
 from ingestd.config.columns import columns_key, columns_of
 from ingestd.config.dtypes import Written, fields_of, make_dtype, parse_dtype
-from ingestd.config.values import Compression, CompressionField
+from ingestd.config.values import (
+    FILTERS,
+    Compression,
+    CompressionField,
+    parse_filters,
+    refuse_filters,
+)
 
 _DIMENSIONS_MAX = 31  # HDF5 allows 32, one of them is the growing axis
 CHUNK_BYTES_MAX = 2**32 - 1  # HDF5's own limit
+
+LAYER_BYTES_MAX = 256 << 20
+"""Rows of one layer of ``chunks`` have so many bytes at most, since they are held in memory."""
 
 
 def drop_nulls(data: Any) -> Any:
@@ -57,6 +66,42 @@ def parse_chunk_rows(value: Any) -> int | None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{value!r} is no number of rows; write auto, or a whole number from 1")
     return value
+
+
+def parse_chunks(value: Any) -> tuple[int, ...]:
+    """``[16, 256, 256]`` as a tuple.
+
+    :raises ValueError: it is no list of whole numbers from 1.
+    """
+    sizes = list(value) if isinstance(value, list | tuple) else []
+    if not sizes or not all(type(size) is int and size >= 1 for size in sizes):
+        raise ValueError(
+            f"{value!r} is no shape of a chunk; write rows, then a size for each axis of a row: "
+            "[16, 256, 256]"
+        )
+    return tuple(sizes)
+
+
+def refuse_chunks(chunks: tuple[int, ...], row_shape: tuple[int, ...], value_bytes: int) -> None:
+    """Nothing, for chunks that rows of this shape can be cut into.
+
+    :raises ValueError: with what to write instead.
+    """
+    if len(chunks) != 1 + len(row_shape) or any(
+        size > most for size, most in zip(chunks[1:], row_shape, strict=True)
+    ):
+        fitting = [1, *(min(256, size) for size in row_shape)]
+        raise ValueError(
+            f"chunks {list(chunks)} do not fit rows of shape {list(row_shape)}; write rows, then "
+            f"for each axis of a row its size or less, like {fitting}"
+        )
+    nbytes = chunks[0] * math.prod(row_shape) * value_bytes
+    if nbytes > LAYER_BYTES_MAX:
+        raise ValueError(
+            f"chunks {list(chunks)} are filled {chunks[0]} rows at a time, {nbytes} bytes, which "
+            f"are held in memory; write {max(1, LAYER_BYTES_MAX * chunks[0] // nbytes)} rows or "
+            "fewer"
+        )
 
 
 def parse_member(value: Any) -> str:
@@ -162,10 +207,28 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         "and the first file's rows",
         json_schema_extra={"default": "auto"},
     )
+    chunks: Annotated[
+        tuple[int, ...] | None,
+        PlainValidator(parse_chunks),
+        WithJsonSchema({"type": ["array", "null"], "items": {"type": "integer", "minimum": 1}}),
+    ] = Field(
+        None,
+        description="Shape of a chunk that is only a part of its rows, such as [16, 256, 256]; "
+        "null: whole rows, chunk_rows of them",
+    )
     compression: CompressionField = Field(
         default_factory=lambda: Compression("none"),
         description="Filter of the chunks, 'name' or 'name:level'",
         json_schema_extra={"default": "none"},
+    )
+    filters: Annotated[
+        tuple[str, ...] | None,
+        PlainValidator(parse_filters),
+        WithJsonSchema({"type": ["array", "null"], "items": {"enum": list(FILTERS)}}),
+    ] = Field(
+        None,
+        description="Filters beside the compression: shuffle, fletcher32 or scaleoffset; null: "
+        "shuffle with gzip and lzf",
     )
     attrs: Attrs = Field(
         default_factory=dict, description="Attributes of the dataset: units, long_name, ..."
@@ -177,7 +240,10 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         return drop_nulls(data)
 
     @model_validator(mode="after")
-    def _a_field_for_each_column(self) -> Dataset:
+    def _keys_agree(self) -> Dataset:
+        refuse_filters(self.filters, self.compression.name)
+        if self.chunks is not None and self.chunk_rows is not None:
+            raise ValueError("chunks and chunk_rows are both set; leave chunk_rows out")
         if self.columns and self.dtype is not None:
             fields_of(self.columns, make_dtype(self.dtype))
         return self

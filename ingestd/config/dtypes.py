@@ -80,6 +80,18 @@ def refuse_dtype(dtype: np.dtype[Any]) -> None:
         raise ValueError(f"dtype {dtype} has no width; give it one, like {dtype.kind}16")
 
 
+def refuse_scaleoffset(dtype: np.dtype[Any]) -> None:
+    """Nothing, for integers.
+
+    :raises ValueError: the filter scaleoffset cannot bring values of ``dtype`` back exactly.
+    """
+    if dtype.kind not in "iu" or labels(dtype):
+        raise ValueError(
+            f"scaleoffset is exact for integers only, not for {dtype}; write compression: "
+            "bitshuffle or zstd instead"
+        )
+
+
 def stored_dtype(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], dict[str, str]]:
     """``dtype`` as HDF5 holds it, without padding, and the units of the times in it.
 

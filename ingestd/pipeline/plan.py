@@ -16,7 +16,9 @@ from ingestd.config import (
     converts,
     fill_value,
     labels,
+    refuse_chunks,
     refuse_dtype,
+    refuse_scaleoffset,
     stored_dtype,
 )
 from ingestd.errors import BadFile
@@ -215,26 +217,42 @@ def file_rows(dataset: Dataset, info: ArrayInfo) -> int | None:
 def dataset_spec(dataset: Dataset, row_type: RowType, file_rows: int | None = None) -> DatasetSpec:
     """The dataset as it shall be made for rows of ``row_type``, so many of them in a file.
 
-    :raises BadFile: the config's fill does not fit them.
+    :raises BadFile: the config's fill, chunks, filters or attributes do not fit them.
     """
+    _refuse_storage(dataset, row_type)
     try:
         fill = None if dataset.fill == 0 else fill_value(row_type.dtype, dataset.fill)
     except ValueError as error:
         raise BadFile(f"a dtype that can be {dataset.fill!r}", str(error), "Set 'fill'") from None
-    units = units_attrs(row_type.units)
-    for name, unit in units.items():
-        if dataset.attrs.get(name, unit) != unit:
-            raise BadFile(
-                f"values in {dataset.attrs[name]!r} (the config's attribute {name!r})",
-                f"times in {unit}, which that attribute would tell",
-                f"Take {name!r} out of 'attrs', then: ingestd retry",
-            )
     return DatasetSpec(
         row_type,
         dataset.chunk_rows,
         dataset.compression.name,
         dataset.compression.level,
         fill,
-        {**units, **dataset.attrs},
+        {**units_attrs(row_type.units), **dataset.attrs},
         file_rows,
+        dataset.chunks,
+        dataset.filters,
     )
+
+
+def _refuse_storage(dataset: Dataset, row_type: RowType) -> None:
+    try:
+        if dataset.chunks is not None:
+            refuse_chunks(dataset.chunks, row_type.row_shape, row_type.dtype.itemsize)
+        if "scaleoffset" in (dataset.filters or ()):
+            refuse_scaleoffset(row_type.dtype)
+    except ValueError as error:
+        raise BadFile(
+            "rows that can be stored as the config says",
+            str(error),
+            "Correct the dataset's config, then: ingestd retry",
+        ) from None
+    for name, unit in units_attrs(row_type.units).items():
+        if dataset.attrs.get(name, unit) != unit:
+            raise BadFile(
+                f"values in {dataset.attrs[name]!r} (the config's attribute {name!r})",
+                f"times in {unit}, which that attribute would tell",
+                f"Take {name!r} out of 'attrs', then: ingestd retry",
+            )

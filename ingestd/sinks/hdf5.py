@@ -200,7 +200,9 @@ class Hdf5Sink:
         self, name: str, kept: Kept | None, rows_max: int | None
     ) -> PlainDataset | CompressedDataset:
         open_ = functools.partial(open_dataset, self._file, name)
-        if not open_().get_create_plist().get_nfilters():
+        made = open_().get_create_plist()
+        # Parts of rows are gathered too: HDF5 would write each row of them by itself.
+        if not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]:
             return PlainDataset(open_())
         return CompressedDataset(open_, self._workers, kept, rows_max)
 

@@ -9,7 +9,15 @@ import pytest
 from pydantic import ValidationError
 
 from ingestd import layout
-from ingestd.config import INTERNAL_GROUP, Compression, Dataset, fill_value, refuse_dtype
+from ingestd.config import (
+    INTERNAL_GROUP,
+    Compression,
+    Dataset,
+    fill_value,
+    refuse_chunks,
+    refuse_dtype,
+    refuse_scaleoffset,
+)
 from ingestd.config.values import LEVELS
 
 
@@ -195,6 +203,49 @@ def test_fields_that_cannot_grow_are_refused(dtype: object) -> None:
 def test_what_names_no_member_is_refused(member: object) -> None:
     with pytest.raises(ValidationError, match="names no member"):
         Dataset.model_validate({"member": member})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "remedy"),
+    [
+        ({"filters": "shuffle"}, r"like \[shuffle, fletcher32\]"),
+        ({"filters": ["nbit"]}, "write scaleoffset"),
+        ({"filters": ["scaleoffset:2"]}, "round floats by a transform"),
+        ({"filters": ["fletcher"]}, "did you mean 'fletcher32'"),
+        ({"filters": ["fletcher32", "fletcher32"]}, "write each once"),
+        ({"filters": ["scaleoffset", "fletcher32"]}, "no other filter"),
+        ({"filters": ["shuffle"], "compression": "blosc"}, "leave it out"),
+        ({"filters": ["shuffle"]}, "with none it gains nothing"),
+        ({"compression": "szip"}, "write gzip"),
+        ({"chunks": 16}, r"\[16, 256, 256\]"),
+        ({"chunks": [0, 4]}, r"\[16, 256, 256\]"),
+        ({"chunks": [4, 4], "chunk_rows": 4}, "leave chunk_rows out"),
+    ],
+)
+def test_storage_that_does_not_serve_is_refused_with_a_remedy(dataset: dict, remedy: str) -> None:
+    with pytest.raises(ValidationError, match=remedy):
+        Dataset.model_validate(dataset)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "row_shape", "remedy"),
+    [
+        ((16, 256), (512, 512), r"like \[1, 256, 256\]"),
+        ((16, 256, 600), (512, 512), r"like \[1, 256, 256\]"),
+        ((16, 2), (), r"like \[1\]"),
+        ((1000, 64, 64), (512, 512), "write 512 rows or fewer"),
+    ],
+)
+def test_chunks_have_to_fit_the_rows(chunks, row_shape, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        refuse_chunks(chunks, row_shape, 2)
+    refuse_chunks((16, 256, 256), (512, 512), 2)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "?", "S4", "c8", "V4", "i4,i4"])
+def test_scaleoffset_is_for_integers(dtype: str) -> None:
+    with pytest.raises(ValueError, match="exact for integers only"):
+        refuse_scaleoffset(np.dtype(dtype))
 
 
 def test_a_dataset_cannot_be_changed() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from ingestd.config.columns import columns_key, columns_of
 from ingestd.config.dataset import Dataset, refuse_chunks
 from ingestd.config.dtypes import (
+    as_utf8,
     converts,
     fill_value,
+    holds_unicode,
     labels,
     refuse_dtype,
     refuse_scaleoffset,
@@ -36,6 +38,7 @@ __all__ = [
     "Seconds",
     "Settle",
     "Source",
+    "as_utf8",
     "columns_key",
     "columns_of",
     "config_name",
@@ -43,6 +46,7 @@ __all__ = [
     "fill_value",
     "format_bytes",
     "format_seconds",
+    "holds_unicode",
     "labels",
     "load",
     "refuse_chunks",

@@ -108,6 +108,24 @@ def stored_dtype(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], dict[str, str]]:
     return stored, units
 
 
+def as_utf8(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """``dtype`` whose text HDF5 shall call UTF-8; without that it says ASCII."""
+    if dtype.subdtype is not None:
+        return np.dtype((as_utf8(dtype.subdtype[0]), dtype.shape))
+    if dtype.names:
+        return np.dtype([(name, as_utf8(dtype[name])) for name in dtype.names])
+    if dtype.kind != "S":
+        return dtype
+    return np.dtype(dtype.str, metadata={"h5py_encoding": "utf-8"})
+
+
+def holds_unicode(dtype: np.dtype[Any]) -> bool:
+    """Whether there is NumPy's unicode in ``dtype``."""
+    if dtype.subdtype is not None:
+        return holds_unicode(dtype.subdtype[0])
+    return dtype.kind == "U" or any(holds_unicode(dtype[name]) for name in dtype.names or ())
+
+
 def labels(dtype: np.dtype[Any], path: str = "") -> dict[str, Mapping[str, int]]:
     """The names that values of enumerations have, by the path of the field ("": the whole)."""
     if dtype.subdtype is not None:

@@ -52,9 +52,13 @@ class Dialect:
         """
         cells = None
         if self.delimiter is not None and '"' in content:
-            # An error is a very long cell: what stands between its quotes then counts for itself.
+            # Where quotes are wrong, or a cell is very long, they are characters as others.
             with contextlib.suppress(csv.Error):
-                cells = next(csv.reader([content], delimiter=self.delimiter, skipinitialspace=True))
+                cells = next(
+                    csv.reader(
+                        [content], delimiter=self.delimiter, skipinitialspace=True, strict=True
+                    )
+                )
         return [cell.strip() for cell in cells or content.split(self.delimiter, cells_max)]
 
 

@@ -196,9 +196,12 @@ def _cut(
         cells = dialect.cells(content, columns)
         if len(cells) != columns:
             raise ValueError(f"a row of {len(cells)} cells")
-        for column, values in texts.items():
-            values.append(b"" if cells[column] in missing else cells[column].encode())
-        lines.append(",".join("nan" if cells[c] in missing else cells[c] for c in numbers))
+        for column, found in texts.items():
+            found.append(b"" if cells[column] in missing else cells[column].encode())
+        values = ["nan" if cells[column] in missing else cells[column] for column in numbers]
+        if "" in values:
+            raise ValueError("an empty cell")  # alone on a line, numpy would see no row there
+        lines.append(",".join(values))
     arrays = {column: _fixed(values, wanted.columns[column]) for column, values in texts.items()}
     if not numbers:
         return _Read(None, texts=arrays)

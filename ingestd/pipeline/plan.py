@@ -13,8 +13,10 @@ import numpy as np
 from ingestd.config import (
     Dataset,
     Source,
+    as_utf8,
     converts,
     fill_value,
+    holds_unicode,
     labels,
     refuse_chunks,
     refuse_dtype,
@@ -120,7 +122,10 @@ def _dtype(
             ) from None
     dtype, _ = stored_dtype(wanted)
     # Text becomes what is asked for, or is refused where it is read.
-    fits = converts(given, dtype) or info.shape[0:1] == (None,)
+    is_text = info.shape[0:1] == (None,)
+    if is_text or holds_unicode(given):
+        dtype = as_utf8(dtype)
+    fits = is_text or converts(given, dtype)
     if not fits or (units and dtype.newbyteorder("=") != given.newbyteorder("=")):
         raise BadFile(
             f"{dtype} (the config's dtype)",

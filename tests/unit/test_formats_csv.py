@@ -212,8 +212,10 @@ def test_numbers_in_quotes_are_numbers() -> None:
     assert read('"1.5","2"\n3,4\n') == [[1.5, 2], [3, 4]]
     with pytest.raises(BadFile, match="line 2 has 1"):
         read('1,2\n"3,4"\n')
-    with pytest.raises(BadFile, match="line 2 has 1"):
+    with pytest.raises(BadFile, match="line 2, column 1 holds"):
         read('1,2\n"3,4\n5,6\n')
+    with pytest.raises(BadFile, match="line 2, column 1 is empty"):
+        read('"1"\n""\n"3"\n')
 
 
 @pytest.mark.parametrize(

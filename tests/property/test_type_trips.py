@@ -211,14 +211,18 @@ def test_an_enumeration_with_other_names_is_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("text", [["ab", "c"], ["Ä", "鉄ö"], ["", "a" * 16]])
-def test_unicode_is_stored_as_utf_8_of_the_width_declared(tmp_path, text: list[str]) -> None:
+@pytest.mark.parametrize("compression", ["none", "gzip", "lzf"])
+def test_unicode_is_stored_as_utf_8_of_the_width_declared(
+    tmp_path, compression: str, text: list[str]
+) -> None:
     sink = Hdf5Sink(tmp_path / "out.h5")
 
-    take(sink, tmp_path, np.array(text), dtype="S16")
+    take(sink, tmp_path, np.array(text), dtype="S16", compression=compression, fill="Ä")
     sink.close()
 
     with h5py.File(tmp_path / "out.h5") as file:
-        assert [value.decode() for value in file["data"]] == text
+        assert file["data"].asstr()[:].tolist() == text
+        assert h5py.check_string_dtype(file["data"].dtype) == ("utf-8", 16)
 
 
 def test_unicode_in_a_field_is_stored_as_utf_8_too(tmp_path) -> None:

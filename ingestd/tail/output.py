@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ingestd import layout
-from ingestd.model import shown
+from ingestd.model import RowType, shown
 from ingestd.tail.handles import Handles, identity_at
 from ingestd.tail.opening import (
     PATIENCE_SECONDS,
@@ -177,6 +177,11 @@ class Output:
                 f"the dataset has {len(rows)}"
             )
         return np.asarray(rows[start:stop])
+
+    def row_type(self, dataset: str) -> RowType:
+        """What the dataset's rows are."""
+        rows = self._pair(dataset)[1]
+        return RowType(rows.dtype, rows.shape[1:], layout.units_of(rows.attrs))
 
     def slab_rows(self, dataset: str, slab_bytes: int) -> int:
         """How many rows to read at once: about ``slab_bytes``, whole chunks, one row at least."""

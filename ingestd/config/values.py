@@ -205,7 +205,7 @@ def parse_filters(value: Any) -> tuple[str, ...]:
     if len(set(value)) < len(value):
         raise ValueError(f"{value!r} names a filter twice; write each once")
     if "scaleoffset" in value and len(value) > 1:
-        raise ValueError(f"{value!r}: scaleoffset goes with a compression, but no other filter")
+        raise ValueError(f"{value!r}: scaleoffset goes with no other filter")
     return tuple(value)
 
 
@@ -214,6 +214,8 @@ def refuse_filters(filters: tuple[str, ...] | None, compression: str) -> None:
 
     :raises ValueError: with what to write instead.
     """
+    if "scaleoffset" in (filters or ()) and compression not in ("none", "gzip"):
+        raise ValueError(f"scaleoffset goes with compression none or gzip, not {compression}")
     if "shuffle" in (filters or ()) and compression not in _SHUFFLED:
         raise ValueError(
             f"shuffle is for compression {' or '.join(_SHUFFLED)}; with {compression} it gains "

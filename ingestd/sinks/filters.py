@@ -138,21 +138,20 @@ def _with_checksum(data: _Bytes) -> bytes:
     return bytes(data) + (sums[1] << 16 | sums[0]).to_bytes(4, "little")
 
 
-# Filters that are part of HDF5 or h5py, and cannot be called without it
-
-_INSIDE = (h5z.FILTER_SCALEOFFSET, h5z.FILTER_LZF)
+# Scale-offset, which is part of HDF5 and cannot be called without it
 
 
 def scratch_compressor(dataset: h5d.DatasetID) -> Compress | None:
-    """What HDF5's filters make of a chunk of ``dataset``, found in a file in memory.
+    """What scale-offset makes of a chunk of ``dataset``, found in a file in memory.
 
     Chunks then go to the file as those of other filters do, which can move where they must not be
-    written over. HDF5's lock is held for each. None: a filter may not work in another dataset.
+    written over: those of this filter are often of one size. HDF5's lock is held for each. None: it
+    is not among the filters, or others are that may not work in another dataset.
     """
     made = dataset.get_create_plist()
     codes = {made.get_filter(index)[0] for index in range(made.get_nfilters())}
-    known = {h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE, h5z.FILTER_FLETCHER32, *_INSIDE}
-    return _Scratch(dataset) if codes & set(_INSIDE) and codes <= known else None
+    known = {h5z.FILTER_SCALEOFFSET, h5z.FILTER_DEFLATE}
+    return _Scratch(dataset) if h5z.FILTER_SCALEOFFSET in codes and codes <= known else None
 
 
 class _Scratch:

@@ -215,6 +215,7 @@ def test_what_names_no_member_is_refused(member: object) -> None:
         ({"filters": ["fletcher32", "fletcher32"]}, "write each once"),
         ({"filters": ["scaleoffset", "fletcher32"]}, "no other filter"),
         ({"filters": ["shuffle"], "compression": "blosc"}, "leave it out"),
+        ({"filters": ["scaleoffset"], "compression": "zstd"}, "none or gzip, not zstd"),
         ({"filters": ["shuffle"]}, "with none it gains nothing"),
         ({"compression": "szip"}, "write gzip"),
         ({"chunks": 16}, r"\[16, 256, 256\]"),

@@ -88,12 +88,9 @@ def test_a_chunk_is_the_same_as_from_hdf5(tmp_path, compression: str, kind: str)
 
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize(
-    "compression",
-    ["none+fletcher32", "zstd+fletcher32", "lz4+shuffle+fletcher32", "lzf", "lzf+fletcher32"],
+    "compression", ["none+fletcher32", "zstd+fletcher32", "lz4+shuffle+fletcher32"]
 )
 def test_a_chunk_with_more_filters_is_the_same_as_from_hdf5(tmp_path, compression, kind) -> None:
-    if (compression, kind) == ("lzf", "noise"):
-        return  # it gets no smaller, so here it goes past shuffle too
     test_a_chunk_is_the_same_as_from_hdf5(tmp_path, compression, kind)
 
 
@@ -161,7 +158,7 @@ def test_what_only_hdf5_can_do_is_left_to_it(tmp_path) -> None:
             dataset = file.create_dataset(name, (64, 64), "i4", chunks=(8, 64), **how)
 
             assert compressor(dataset.id.get_create_plist()) is None, name
-            assert (scratch_compressor(dataset.id) is None) == (name == "zfp")
+            assert (scratch_compressor(dataset.id) is None) == (name != "offset")
 
 
 @pytest.mark.parametrize("compression", [*SAME, *OTHER])

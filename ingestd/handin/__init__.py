@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ingestd.handin.outcome import NotDurable, Outcome
-from ingestd.handin.putting import hand_in, put
+from ingestd.handin.putting import put
 
-__all__ = ["NotDurable", "Outcome", "hand_in", "put"]
+__all__ = ["NotDurable", "Outcome", "put"]

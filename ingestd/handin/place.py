@@ -42,7 +42,12 @@ def bring(file: Path, target: Path, *, link: bool) -> Fingerprint:
     :raises OSError: there is no room, no permission, and so on.
     :raises IngestdError: ``file`` changes meanwhile.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # which would tell of the target itself
+        raise NotADirectoryError(
+            errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)
+        ) from error
     if link:
         _sync(file)
         known = Fingerprint.of(file.lstat())
@@ -76,7 +81,7 @@ def mark(source: Source, target: Path) -> None:
 
 def lying(file: Path, target: Path) -> Fingerprint | None:
     """What the daemon will know ``target`` by, if it is ``file`` itself, or was copied from it."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         known = Fingerprint.of(target.lstat())
         if is_same(file, target):
             return known

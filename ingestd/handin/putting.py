@@ -24,8 +24,10 @@ from ingestd.handin.view import LedgerView
 from ingestd.ledger_schema import LEDGER
 from ingestd.model import Fingerprint, shown
 
-POLL_SECONDS = (0.0005, 0.005)
-"""How often the ledger is asked whether it has changed: at first, and after a quarter second."""
+POLL_SECONDS = (0.0005, 0.02)
+POLL_SHARE = 0.01
+"""How often the ledger is asked whether it has changed: so that little is added to the time that
+has passed anyhow, within bounds."""
 
 LOOK_SECONDS = 0.1
 """How often it is looked whether the daemon lives, and the files still lie there."""
@@ -69,24 +71,8 @@ def put(
     :raises ConfigError: the config is wrong.
     """
     paths = [Path(files)] if isinstance(files, (str, os.PathLike)) else [Path(f) for f in files]
-    path = None if config is None else Path(config)
-    return list(
-        hand_in(load(path, check_options), source, paths, move=move, name=name, timeout=timeout)
-    )
-
-
-def hand_in(
-    config: Config,
-    source: str | None,
-    files: Sequence[Path],
-    *,
-    move: bool = False,
-    name: str | None = None,
-    timeout: float | None = None,
-) -> Iterator[Outcome]:
-    """As ``put``; each file's outcome comes as soon as it, and those before it, are durable."""
-    handing = Handing(config, offers(config, source, files, name), move, timeout)
-    return handing.outcomes()
+    loaded = load(None if config is None else Path(config), check_options)
+    return list(Handing(loaded, offers(loaded, source, paths, name), move, timeout).outcomes())
 
 
 @dataclass(slots=True)
@@ -218,7 +204,7 @@ class Handing:
             self._look_due = now + LOOK_SECONDS
             self._look_about(ledger)
         shortest, longest = POLL_SECONDS
-        pause = min(longest, max(shortest, (now - self._busy_at) / 50))
+        pause = min(longest, max(shortest, (now - self._busy_at) * POLL_SHARE))
         time.sleep(min(pause, self._deadline - now))
 
     def _look_about(self, ledger: LedgerView) -> None:

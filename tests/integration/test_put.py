@@ -189,12 +189,13 @@ def test_a_daemon_killed_meanwhile_ends_it_with_75_and_the_next_call_finds_the_f
         said = waiting.communicate(timeout=30)[1]
     lay_there = Path("drop/a/1.npy").stat().st_ino
 
-    with Station(Path(), SIMPLE):
+    with Station(Path(), SIMPLE) as station:
         (outcome,) = put(Path("1.npy"))
+        station.until_empty("drop/a")
 
     assert waiting.returncode == 75
     assert "no daemon runs" in said and "will be taken: 1.npy" in said
-    assert outcome.state is State.COMMITTED
+    assert outcome.durable and spans([outcome]) == [RowRange(0, 2)]
     assert taken(Path("data.h5")) == [1]
     assert Path("done/a/1.npy").stat().st_ino == lay_there
 
@@ -269,10 +270,11 @@ def test_a_name_may_hold_directories_where_the_source_reads_them() -> None:
 
 def test_another_file_of_the_name_is_waited_for_and_never_replaced(monkeypatch) -> None:
     made(1, "same.npy")
-    with Station(Path(), SIMPLE):
+    with Station(Path(), SIMPLE) as station:
         outcomes = []
         for number in range(10):
             outcomes += put(made(number, "same.npy"))
+        station.until_empty("drop/a")
 
     assert spans(outcomes) == [RowRange(2 * n, 2 * n + 2) for n in range(10)]
     monkeypatch.setattr(putting, "NAME_SECONDS", 0.1)
@@ -303,7 +305,7 @@ def test_what_cannot_be_handed_in_keeps_none_from_being_told() -> None:
     with Station(Path(), SIMPLE.replace("}}", ", recursive: true}}")) as station:
         station.until(Path("drop/a").exists, "up")
         Path("drop/a/x").write_text("in the way of a directory")
-        with pytest.raises(NotDurable, match="drop/a/x") as error:
+        with pytest.raises(NotDurable, match="drop/a/x: Not a directory") as error:
             put(made(1), name="x/1.npy")
         (outcome,) = put(Path("1.npy"))
 

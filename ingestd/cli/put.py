@@ -12,7 +12,7 @@ import click
 
 from ingestd.cli import config_path
 from ingestd.config import load
-from ingestd.formats.registry import check_options
+from ingestd.formats.registry import check_formats
 from ingestd.handin.offers import offers
 from ingestd.handin.outcome import NotDurable, Outcome
 from ingestd.handin.putting import Handing
@@ -64,7 +64,7 @@ def put(
     "quarantined" | "waiting" | "left", "output": ..., "rows": [{"dataset": ..., "first_row": ...,
     "rows": ..., "rows_xxh3_128": ...}], "reason": ...}; "left" was not handed in.
     """
-    config = load(config_path(ctx), check_options)
+    config = load(config_path(ctx), check_formats)
     handing = Handing(config, offers(config, source, files, name), move, timeout_seconds)
     bad = False
     try:

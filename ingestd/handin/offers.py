@@ -113,6 +113,7 @@ def _of_file(offer: Offer) -> str | None:
             return "is a symbolic link; give the file that it leads to"
         if not stat.S_ISREG(mode):
             return f"is {'a directory; give the files in it' if stat.S_ISDIR(mode) else 'no file'}"
+        offer.source.target(offer.source.captures(offer.name))
         with open_original(offer.file) as file:
             open_as_format(offer.source, offer.name, file)
     except BadFile as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ingestd import locks
 from ingestd.config import Config, load
 from ingestd.errors import BusyWorld, IngestdError
-from ingestd.formats.registry import check_options
+from ingestd.formats.registry import check_formats
 from ingestd.handin import place
 from ingestd.handin.offers import Offer, offers
 from ingestd.handin.outcome import NotDurable, Outcome, outcome, took_before
@@ -71,7 +71,7 @@ def put(
     :raises ConfigError: the config is wrong.
     """
     paths = [Path(files)] if isinstance(files, (str, os.PathLike)) else [Path(f) for f in files]
-    loaded = load(None if config is None else Path(config), check_options)
+    loaded = load(None if config is None else Path(config), check_formats)
     return list(Handing(loaded, offers(loaded, source, paths, name), move, timeout).outcomes())
 
 

@@ -77,6 +77,28 @@ def test_fifty_files_come_back_in_order_each_with_its_own_rows() -> None:
     assert sorted(taken(Path("data.h5"))) == list(range(50))
 
 
+def test_where_captures_name_the_output_it_is_told_with_each_file() -> None:
+    runs = "sources: {a: {drop: drop/a, match: 'run{run:d}_*', output: 'data/{run:04d}.h5'}}\n"
+    files = [made(1, name) for name in ("run1_a.npy", "run2_a.npy", "run2_b.npy")]
+    files.append(made(2, "run2_c.npy"))
+
+    with Station(Path(), runs):
+        outcomes = put(*files)
+        found = [read(outcome)[0] for outcome in outcomes]
+
+    told = [
+        (o.output, o.state.value, rows.start)
+        for o, rows in zip(outcomes, spans(outcomes), strict=True)
+    ]
+    assert told == [
+        ("data/0001.h5", "committed", 0),
+        ("data/0002.h5", "committed", 0),
+        ("data/0002.h5", "skipped", 0),
+        ("data/0002.h5", "committed", 2),
+    ]
+    assert [int(rows[0, 0]) for rows in found] == [1, 1, 1, 2]
+
+
 def test_put_prints_rows_for_people_and_as_json_and_ends_with_0() -> None:
     made(1)
     made(2, rows=1)

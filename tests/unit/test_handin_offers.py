@@ -18,6 +18,7 @@ sources:
   all: {drop: drop/a, recursive: true, match: '*.npy', output: a.h5}
   npz: {drop: drop/z, format: npz, match: '*', output: z.h5}
   mark: {drop: drop/m, settle: 'marker:.ready', output: m.h5}
+  runs: {drop: drop/r, match: 'x{run}.npy', output: 'data/{run}.h5'}
   keep: {drop: drop/k, after: keep, output: k.h5}
 """
 
@@ -60,6 +61,7 @@ def test_a_good_file_goes_by_its_own_name_or_the_one_given(config) -> None:
         ("all", "a.npy", "../a.npy", "is no name below a drop directory"),
         ("all", "a.npy", "/a.npy", "is no name below a drop directory"),
         ("all", "none.npy", None, "none.npy: cannot be read: No such file or directory"),
+        ("runs", "a.npy", "x.a.npy", "'{run}.h5' would become '.a.h5'"),
         ("npz", "a.npy", None, "a.npy: would be quarantined: "),
     ],
 )

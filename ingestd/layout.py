@@ -27,6 +27,10 @@ PLACED = "placed"
 """Attribute of the records of a dataset whose rows stand where their files' names say: records are
 in order of arrival, and between the rows that they name others are not yet written (fill value)."""
 
+PLACED = "placed"
+"""Attribute of the records of a dataset whose rows stand where their files' names say: records are
+in order of arrival, and between the rows that they name others are not yet written (fill value)."""
+
 RECORD = np.dtype(
     [
         ("first_row", "<u8"),

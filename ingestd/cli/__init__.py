@@ -20,7 +20,7 @@ COMMANDS = {
     "run": ("run", "Watch drop directories and append what is dropped."),
     "check": ("check", "Check the config, the directories and the formats."),
     "status": ("status", "Say how each source is doing."),
-    "tail": ("read", "Print rows as they are committed."),
+    "tail": ("tail", "Print rows as they are committed."),
     "trace": ("read", "Print the drop file that a row came from."),
     "verify": ("read", "Read every committed row back, and compare."),
     "repair": ("mend", "Make an HDF5 file that a crash left behind open again."),

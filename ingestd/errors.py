@@ -45,10 +45,14 @@ class BrokenInvariant(IngestdError):
 
 
 class BadFile(IngestdError):
-    """One drop file cannot be taken: it goes to quarantine with these three lines as its reason."""
+    """One drop file cannot be taken: it goes to quarantine with these three lines as its reason.
 
-    def __init__(self, expected: str, found: str, remedy: str) -> None:
+    ``details``, a traceback say, stand in the reason too, but are not part of the message.
+    """
+
+    def __init__(self, expected: str, found: str, remedy: str, details: str = "") -> None:
         super().__init__(f"{found}; expected {expected}. {remedy}")
         self.expected = expected
         self.found = found
         self.remedy = remedy
+        self.details = details

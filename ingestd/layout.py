@@ -7,6 +7,7 @@ below the end of the last record are final; rows beyond it may still be taken ba
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ _TIMES = re.compile(r"(datetime64|timedelta64)\[[0-9]*[a-zA-Z]+\]")
 
 NAME_BYTES = 255
 SOURCE_BYTES = 64
+CAPTURES_BYTES = 128
+
+PLACED = "placed"
+"""Attribute of the records of a dataset whose rows stand where their files' names say: records are
+in order of arrival, and between the rows that they name others are not yet written (fill value)."""
 
 RECORD = np.dtype(
     [
@@ -33,11 +39,12 @@ RECORD = np.dtype(
         ("file_id", "<u8"),  # the ledger's; the same in every dataset that the file feeds
         ("file_digest", "S32"),  # xxh3-128, hex, of the drop file's bytes
         ("datasets", "<u4"),  # how many datasets the file feeds; each has a record of it
+        ("captures", f"S{CAPTURES_BYTES}"),  # JSON: what the config's match captured of the name
     ]
 )
 """One record of ``files``, little-endian and unpadded; ``mtime_ns`` and ``committed_ns`` in ns."""
 
-RECORD_STRUCT = struct.Struct(f"<QQ{NAME_BYTES}s32sqq{SOURCE_BYTES}sQ32sI")
+RECORD_STRUCT = struct.Struct(f"<QQ{NAME_BYTES}s32sqq{SOURCE_BYTES}sQ32sI{CAPTURES_BYTES}s")
 """The same, field by field: what ``pack`` makes is one ``RECORD``."""
 
 RECORDS_PER_CHUNK = 128
@@ -72,6 +79,17 @@ def dataset_path(records: str) -> str:
     """The dataset whose records stand at ``records``."""
     assert records.startswith(GROUP) and records.endswith("/files"), records
     return records[len(GROUP) : -len("/files")]
+
+
+def captures_text(captures: Mapping[str, str | int]) -> str:
+    """``captures`` as a record holds them; of too many the first, as long as they fit whole."""
+    kept = dict(captures)
+    while kept:
+        text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+        if len(text.encode(errors="replace")) <= CAPTURES_BYTES:
+            return text
+        kept.popitem()
+    return ""
 
 
 def committed_rows(last_record: np.void | None) -> int:

@@ -22,9 +22,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.layout import NAME_BYTES
-from ingestd.ledger_schema import SCHEMA, UPGRADE, VERSION
+from ingestd.ledger_schema import SCHEMA, UPGRADES, VERSION
 from ingestd.lifecycle import State, check
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
+from ingestd.rowset import RowSet
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,7 +85,8 @@ class Ledger:
             self._db.execute("PRAGMA foreign_keys = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version < VERSION:
-                self._db.executescript(UPGRADE + SCHEMA if version else SCHEMA)
+                steps = [step for old, step in UPGRADES.items() if 0 < version <= old]
+                self._db.executescript("".join([*steps, SCHEMA]))
             elif version > VERSION:
                 raise BrokenInvariant(
                     f"{path}: was written by a later ingestd (layout {version}). Use that one"
@@ -142,13 +144,25 @@ class Ledger:
         return row is not None
 
     @_asking
-    def holds(self, source: str, digest: str) -> str | None:
-        """The name of a file of ``source`` with this content whose rows were taken, if any."""
-        row = self._db.execute(
+    def holds(
+        self, source: str, digest: str, target: tuple[str, Iterable[str]] | None = None
+    ) -> str | None:
+        """The name of a file of ``source`` with this content whose rows were taken, if any.
+
+        ``target``: the output and datasets of which they have to be in one.
+        """
+        query = (
             "SELECT name FROM files WHERE source = ? AND digest = ?"
-            " AND state IN ('committed', 'pending') LIMIT 1",
-            (source, digest),
-        ).fetchone()
+            " AND state IN ('committed', 'pending')"
+        )
+        values = [source, digest]
+        if target is not None:
+            query += (
+                " AND EXISTS (SELECT 1 FROM placements p WHERE p.file_id = files.id"
+                " AND p.output = ? AND p.dataset IN (SELECT value FROM json_each(?)))"
+            )
+            values += [target[0], json.dumps(list(target[1]))]
+        row = self._db.execute(query + " LIMIT 1", values).fetchone()
         return os.fsdecode(row[0]) if row else None
 
     @_asking
@@ -265,8 +279,9 @@ class Ledger:
     # What people ask
 
     @_asking
-    def summary(self, source: str, output: str, recent_seconds: float) -> Summary:
-        """How ``source`` has done with ``output`` so far, and in the last ``recent_seconds``."""
+    def summary(self, source: str, output: str | None, recent_seconds: float) -> Summary:
+        """How ``source`` has done with ``output`` (None: with all) so far, and in the last
+        ``recent_seconds``."""
         since = time.time_ns() - int(recent_seconds * 1e9)
         totals = dict(
             self._db.execute(
@@ -276,7 +291,7 @@ class Ledger:
         rows, recent = self._db.execute(
             "SELECT coalesce(sum(p.rows), 0), coalesce(sum(p.rows) FILTER (WHERE f.at_ns > ?), 0)"
             " FROM files f JOIN placements p ON p.file_id = f.id"
-            " WHERE f.source = ? AND f.state = 'committed' AND p.output = ?",
+            " WHERE f.source = ? AND f.state = 'committed' AND p.output = coalesce(?, p.output)",
             (since, source, output),
         ).fetchone()
         newest = self._db.execute(
@@ -319,8 +334,8 @@ class Ledger:
     def pending(self, output: str) -> list[Entry]:
         """Files whose commit was cut short, oldest first."""
         rows = self._db.execute(
-            "SELECT DISTINCT f.id, f.source, f.name, f.size, f.mtime_ns, f.inode, f.digest"
-            " FROM files f JOIN placements p ON p.file_id = f.id"
+            "SELECT DISTINCT f.id, f.source, f.name, f.size, f.mtime_ns, f.inode, f.digest,"
+            " f.captures FROM files f JOIN placements p ON p.file_id = f.id"
             " WHERE f.released = 0 AND f.state = 'pending' AND p.output = ? ORDER BY f.id",
             (output,),
         ).fetchall()
@@ -331,6 +346,7 @@ class Ledger:
                 r[6],
                 output,
                 self._placements(output, r[0]),
+                r[7],
             )
             for r in rows
         ]
@@ -342,6 +358,30 @@ class Ledger:
             (file_id, output),
         )
         return tuple(Placement(r[0], RowRange(r[1], r[1] + r[2]), r[3]) for r in rows)
+
+    @_asking
+    def placed(self, output: str, dataset: str) -> RowSet:
+        """The rows of ``dataset`` that committed and pending files brought."""
+        return RowSet(
+            self._db.execute(
+                "SELECT p.first_row, p.first_row + p.rows FROM placements p"
+                " JOIN files f ON f.id = p.file_id WHERE p.output = ? AND p.dataset = ?"
+                " ORDER BY p.first_row",
+                (output, dataset),
+            )
+        )
+
+    @_asking
+    def fed_by(self, source: str) -> dict[str, list[str]]:
+        """The datasets that files of ``source`` brought rows to, by output."""
+        fed: dict[str, list[str]] = {}
+        for output, dataset in self._db.execute(
+            "SELECT DISTINCT p.output, p.dataset FROM placements p"
+            " JOIN files f ON f.id = p.file_id WHERE f.source = ? ORDER BY 1, 2",
+            (source,),
+        ):
+            fed.setdefault(output, []).append(dataset)
+        return fed
 
     @_asking
     def ends(self, output: str) -> dict[str, tuple[int, int]]:
@@ -372,7 +412,10 @@ def _insert(
     for e in entries:
         file = e.file
         files.append(
-            (e.file_id, file.source, file.raw_name, *file.fingerprint, e.digest, state, again, now)
+            (
+                *(e.file_id, file.source, file.raw_name, *file.fingerprint, e.digest),
+                *(state, again, now, e.captures),
+            )
         )
         placements += [
             (e.output, p.dataset, e.file_id, p.rows.start, len(p.rows), p.digest)
@@ -380,8 +423,8 @@ def _insert(
         ]
     db.executemany(
         f"INSERT {'OR IGNORE' if again else ''} INTO files (id, source, name, size,"
-        " mtime_ns, inode, digest, state, released, at_ns)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " mtime_ns, inode, digest, state, released, at_ns, captures)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         files,
     )
     db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?, ?)", placements)

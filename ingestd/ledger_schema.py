@@ -3,7 +3,7 @@
 LEDGER = "ledger.sqlite"
 """Its file, in the state directory."""
 
-VERSION = 2
+VERSION = 3
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (
@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS files (
     state TEXT NOT NULL,
     released INTEGER NOT NULL,     -- 1: moved, deleted or kept, as the config says
     reason TEXT,
-    at_ns INTEGER NOT NULL
+    at_ns INTEGER NOT NULL,
+    captures TEXT NOT NULL DEFAULT ''  -- JSON: what match captured of the name
 );
 CREATE INDEX IF NOT EXISTS files_by_name ON files (source, name);
 CREATE INDEX IF NOT EXISTS files_by_digest ON files (digest, mtime_ns);
@@ -35,9 +36,12 @@ CREATE INDEX IF NOT EXISTS placements_by_file ON placements (file_id);
 PRAGMA user_version = {VERSION};
 """
 
-UPGRADE = """
+UPGRADES = {
+    1: """
 DROP INDEX IF EXISTS files_by_digest;
 DROP INDEX IF EXISTS files_pending;
-"""
-"""From version 1: a content that comes again and again is found by its file's time, and pending
-files by not being released."""
+""",
+    2: "ALTER TABLE files ADD COLUMN captures TEXT NOT NULL DEFAULT '';",
+}
+"""From each version to the next. From 1: a content that comes again and again is found by its
+file's time, and pending files by not being released. From 2: captures stand with the file."""

@@ -121,6 +121,7 @@ class Entry(NamedTuple):
     digest: str
     output: str
     placements: tuple[Placement, ...]
+    captures: str = ""  # JSON, as layout.captures_text has it
 
 
 # What a decoding thread says of one drop file, in this order: Opened, Blocks, then one ending.

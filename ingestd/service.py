@@ -20,16 +20,17 @@ from pathlib import Path
 from types import FrameType
 
 from ingestd import locks
-from ingestd.config import Config, load
-from ingestd.errors import BusyWorld, ConfigError, SyncFailed
-from ingestd.formats.registry import check_options
+from ingestd.config import Config, load, wildcard
+from ingestd.errors import BrokenInvariant, BusyWorld, ConfigError, SyncFailed
 from ingestd.journal import event
 from ingestd.ledger import Ledger
 from ingestd.ledger_schema import LEDGER
 from ingestd.notify import sd_notify
 from ingestd.pipeline.commit import Progress
 from ingestd.pipeline.flow import Flow
+from ingestd.pipeline.outputs import Outputs, unclean_outputs
 from ingestd.pipeline.recover import recover
+from ingestd.pipeline.transform import check_parts
 from ingestd.sinks.hdf5 import Hdf5Sink
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -48,11 +49,11 @@ STUCK_SECONDS = 60.0
 
 
 def load_config(path: Path | None) -> Config:
-    """The config in ``path`` (see ``config.load``), the formats' options checked too.
+    """The config in ``path`` (see ``config.load``), options and transforms checked too.
 
     :raises ConfigError: with all of its mistakes.
     """
-    return load(path, check_options)
+    return load(path, check_parts)
 
 
 class Service:
@@ -119,7 +120,7 @@ class Service:
         self._recover(ledger_path)
         flow = self.flow = Flow(
             self.config,
-            self._sinks,
+            Outputs(self._sinks, self._open_captured, self._close_captured),
             ledger_path,
             self.progress,
             once=self._once,
@@ -152,16 +153,36 @@ class Service:
         self._sinks.clear()
 
     def _recover(self, ledger_path: Path) -> None:
+        with contextlib.closing(Ledger(ledger_path)) as ledger:
+            pending = {Path(output) for output in ledger.pending_outputs()}
+            for path in self._fixed(self.config) | pending:
+                self._sinks[path] = self._recovered(path, ledger)
+            for path in set(unclean_outputs(self.config)) - self._sinks.keys():
+                try:
+                    self._sinks[path] = self._recovered(path, ledger)
+                except BrokenInvariant as error:
+                    event(logging.ERROR, f"left as it is: {error}", output=path)
+
+    def _recovered(self, path: Path, ledger: Ledger) -> Hdf5Sink:
         busy = self._busy_since is not None
-        ledger = Ledger(ledger_path)
         open_sink = partial(Hdf5Sink, reserve=self.config.reserve, workers=self.config.workers)
-        try:
-            outputs = {source.output for source in self.config.sources.values()}
-            for path in outputs | {Path(output) for output in ledger.pending_outputs()}:
-                self._lock(path)
-                self._sinks[path] = recover(path, ledger, self.config.state, open_sink, said=busy)
-        finally:
-            ledger.close()
+        self._lock(path)
+        return recover(path, ledger, self.config.state, open_sink, said=busy)
+
+    @staticmethod
+    def _fixed(config: Config) -> set[Path]:
+        """The outputs that no capture names."""
+        return {s.output for s in config.sources.values() if not wildcard(s.output)}
+
+    # Outputs that captures name: for the writer's thread, while a flow runs
+
+    def _open_captured(self, path: Path) -> Hdf5Sink:
+        with contextlib.closing(Ledger(self.config.state / LEDGER)) as ledger:
+            return self._recovered(path, ledger)
+
+    def _close_captured(self, path: Path) -> None:
+        self._sinks[path].close()
+        self._unlock(path)
 
     def _withdraw(self) -> None:
         """After a failed fsync pending rows read back right, and may be gone after a loss of power.
@@ -191,7 +212,7 @@ class Service:
 
         :raises BusyWorld: one cannot be had; then no lock is held that was not before.
         """
-        wanted = {source.output for source in config.sources.values()}
+        wanted = self._fixed(config)
         with contextlib.ExitStack() as fresh:
             for output in wanted - self._locked.keys():
                 fresh.callback(self._unlock, output)

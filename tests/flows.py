@@ -16,6 +16,7 @@ from ingestd.ledger import Ledger
 from ingestd.model import DropFile, Fingerprint
 from ingestd.pipeline.commit import Progress
 from ingestd.pipeline.flow import Flow
+from ingestd.pipeline.outputs import Outputs
 from ingestd.sinks.hdf5 import Hdf5Sink
 
 
@@ -52,9 +53,9 @@ def take_all(config: Config) -> Progress:
     ledger_path = config.state / "ledger.sqlite"
     Ledger(ledger_path).close()
     progress = Progress()
-    outputs = {source.output for source in config.sources.values()}
-    sinks = {output: Hdf5Sink(output) for output in outputs}
-    flow = Flow(config, sinks, ledger_path, progress, once=True)
+    sinks: dict[Path, Hdf5Sink] = {}
+    outputs = Outputs(sinks, Hdf5Sink, lambda output: sinks[output].close())
+    flow = Flow(config, outputs, ledger_path, progress, once=True)
     flow.start()
     try:
         flow.end()

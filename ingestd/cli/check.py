@@ -12,7 +12,8 @@ from ingestd.chunks import CHUNK_BYTES, plan_chunks
 from ingestd.cli import config_path
 from ingestd.config import Dataset, Source, config_name, load
 from ingestd.errors import ConfigError
-from ingestd.formats.registry import check_options
+from ingestd.formats.registry import formats, missing
+from ingestd.pipeline.transform import check_parts
 
 
 @click.command()
@@ -23,7 +24,7 @@ from ingestd.formats.registry import check_options
 def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: bool) -> None:
     """Check the config, the directories and the formats. Writes nothing."""
     path = config_path(ctx)
-    config = load(path, check_options)
+    config = load(path, check_parts)
     problems = [p for source in config.sources.values() for p in _problems(source)]
     if problems:
         raise ConfigError([f"{config_name(path)}: {problem}" for problem in problems])
@@ -39,6 +40,16 @@ def check(ctx: click.Context, sample: Path | None, wanted: str | None, as_json: 
             for name, dataset in source.datasets.items():
                 target = f"{source.output}:{name}{_chunks(dataset)}"
                 click.echo(f"  {source.name}: {source.drop}/ -> {target}")
+        _say_formats()
+
+
+def _say_formats() -> None:
+    """Which formats can be read here, and what the others need."""
+    install = {name: missing(format_) for name, format_ in formats().items()}
+    click.echo(f"formats: {', '.join(name for name, how in install.items() if how is None)}")
+    lacking = {name: how for name, how in install.items() if how is not None}
+    for name, how in lacking.items():
+        click.echo(f"  {name}: not installed; {how}")
 
 
 def _chunks(dataset: Dataset) -> str:

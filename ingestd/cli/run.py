@@ -11,7 +11,7 @@ import click
 from ingestd import journal
 from ingestd.cli import config_path
 from ingestd.cli.bar import Bar, shown_rates, shown_seconds
-from ingestd.config import Config, config_name
+from ingestd.config import Config, config_name, wildcard
 from ingestd.pipeline.commit import Progress
 from ingestd.service import Service, load_config
 
@@ -65,6 +65,8 @@ def _say_what_is_watched(config: Config, name: str) -> None:
     for source in config.sources.values():
         for dataset in source.datasets:
             click.echo(f"  drop files into {source.drop}/  ->  {source.output}:{dataset}", err=True)
+        if wildcard(source.output):
+            continue
         click.echo(f"  look at it:  ingestd tail {source.output} --from start", err=True)
         click.echo(
             f"  in Python:   h5py.File('{source.output}', 'r', swmr=True)"

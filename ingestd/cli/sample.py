@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ingestd.chunks import ChunkPlan
-from ingestd.config import Config, Source
+from ingestd.config import Config, Source, Target
 from ingestd.errors import BadFile, IngestdError, UsageError
 from ingestd.formats.registry import suffixes
 from ingestd.model import RowType
@@ -23,12 +23,13 @@ from ingestd.pipeline.plan import (
     open_as_format,
     plan_rows,
 )
+from ingestd.pipeline.transform import Transform, transformed, transforms
 from ingestd.sinks.hdf5_create import chunk_plan
 from ingestd.tail import Output
 
 
 @dataclass(frozen=True)
-class Target:
+class Rows:
     """What one dataset would get from the sample."""
 
     dataset: str
@@ -56,8 +57,11 @@ def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool
     """
     source = _source_of(config, sample, wanted)
     try:
-        targets = _targets(source, sample)
-        held = _compare(source, targets)
+        captures = source.captures(sample.name)
+        where = source.target(captures)
+        transform = transforms(config).get(source.name)
+        targets = _targets(source, where, transform, sample)
+        held = _compare(where.output, targets)
     except BadFile as error:
         raise IngestdError(f"{sample}: would be quarantined: {error}") from error
     except OSError as error:
@@ -68,18 +72,22 @@ def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool
                 {
                     "sample": str(sample),
                     "source": source.name,
-                    "output": str(source.output),
+                    "captures": captures,
+                    "output": str(where.output),
                     "datasets": [target.as_json() for target in targets],
                 }
             )
         )
         return
-    click.echo(f"{sample}: taken by source '{source.name}'")
+    captured = ", ".join(f"{name} = {value!r}" for name, value in captures.items())
+    click.echo(f"{sample}: taken by source '{source.name}'{captured and f', with {captured}'}")
+    if not targets:
+        click.echo("  the transform returns no rows: the file would be skipped")
     for t in targets:
         # A dataset that is there keeps the chunks that it was made with.
         chunks = "" if t.dataset in held else f", in {t.chunks}"
         click.echo(
-            f"  member '{t.member}' -> {source.output}:{t.dataset}: {t.rows} rows of "
+            f"  member '{t.member}' -> {where.output}:{t.dataset}: {t.rows} rows of "
             f"{t.type}{chunks}"
         )
 
@@ -96,27 +104,33 @@ def _source_of(config: Config, sample: Path, wanted: str | None) -> Source:
     raise UsageError(f"{sample}: no source matches this name: {matches}. Name one with --source")
 
 
-def _targets(source: Source, sample: Path) -> list[Target]:
+def _targets(
+    source: Source, where: Target, transform: Transform | None, sample: Path
+) -> list[Rows]:
     with sample.open("rb", buffering=0) as file:
         opened = open_as_format(source, sample.name, file)
+        if transform is not None:
+            captures = source.captures(sample.name)
+            opened = transformed(transform, opened, captures, lambda nbytes: None)
         targets = []
-        for path, (member, row_type) in plan_rows(source, opened.members).items():
-            spec = source.datasets[path]
+        plan = plan_rows(where.datasets, opened.members, partial=transform is not None)
+        for path, (member, row_type) in plan.items():
+            spec = where.datasets[path]
             # The whole member is read, as the daemon would: only that finds every fault.
             slabs = opened.slabs(member, SLAB_BYTES_MAX, row_type.dtype)
             rows = sum(len(cast(slab, row_type.dtype)) if slab.ndim else 1 for slab in slabs)
             rows = 1 if spec.stack else rows
             known = file_rows(spec, opened.members[member])
             chunks = replace(chunk_plan(dataset_spec(spec, row_type, known)), file_rows=rows)
-            targets.append(Target(path, member, row_type, rows, chunks))
+            targets.append(Rows(path, member, row_type, rows, chunks))
         return targets
 
 
-def _compare(source: Source, targets: list[Target]) -> Mapping[str, RowType]:
+def _compare(path: Path, targets: list[Rows]) -> Mapping[str, RowType]:
     """What the output holds already; the sample's rows fit it."""
-    if not source.output.exists():
+    if not path.exists():
         return {}
-    with Output(source.output) as output:
+    with Output(path) as output:
         held = {name: output.row_type(name) for name in output.datasets}
-    check_types(source, held, {target.dataset: target.type for target in targets})
+    check_types(path, held, {target.dataset: target.type for target in targets})
     return held

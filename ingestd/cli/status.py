@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,22 +12,26 @@ import click
 
 from ingestd import locks
 from ingestd.cli import config_path
-from ingestd.config import Config, Source, load
+from ingestd.config import Config, Source, load, wildcard
 from ingestd.formats.registry import suffixes
 from ingestd.ledger import Ledger, Summary
 from ingestd.ledger_schema import LEDGER
 from ingestd.lifecycle import State
-from ingestd.model import DropFile, Fingerprint, shown
+from ingestd.model import DropFile, Fingerprint, RowRange, shown
 from ingestd.pipeline.archive import REASON
 from ingestd.pipeline.scan import walk
 from ingestd.pipeline.settle import age_seconds
 
 RATE_SECONDS = 60.0
+GAPS_MAX = 10
 
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One source. Ages in seconds; ``rows_per_second`` over the last minute."""
+    """One source. Ages in seconds; ``rows_per_second`` over the last minute.
+
+    ``missing_rows``: the gaps of each dataset whose rows are placed, as "41-43, 50".
+    """
 
     source: str
     waiting: int
@@ -38,6 +43,7 @@ class SourceStatus:
     skipped: int
     failures: int
     problem: str | None
+    missing_rows: dict[str, str]
 
 
 @click.command()
@@ -86,6 +92,8 @@ def _show(config: Config, as_json: bool) -> None:
     console.print("running" if running else "not running: start it with 'ingestd run'")
     console.print(table)
     for s in found:
+        for dataset, gaps in s.missing_rows.items():
+            console.print(f"{dataset}: missing {gaps}", markup=False)
         if s.problem:
             console.print(f"{s.source}: {s.problem}", markup=False)
         if s.failures:
@@ -110,7 +118,8 @@ def collect(config: Config) -> list[SourceStatus]:
 
 
 def _of(source: Source, ledger: Ledger | None) -> SourceStatus:
-    summary = ledger.summary(source.name, str(source.output), RATE_SECONDS) if ledger else Summary()
+    output = None if wildcard(source.output) else str(source.output)
+    summary = ledger.summary(source.name, output, RATE_SECONDS) if ledger else Summary()
     waiting, oldest, problem = 0, None, None
     try:
         for age in _waiting_ages(source, ledger):
@@ -129,7 +138,26 @@ def _of(source: Source, ledger: Ledger | None) -> SourceStatus:
         skipped=summary.skipped,
         failures=_failures(source.quarantine),
         problem=problem,
+        missing_rows=dict(_missing(source, ledger)) if ledger else {},
     )
+
+
+def _missing(source: Source, ledger: Ledger) -> Iterator[tuple[str, str]]:
+    """The gaps between the rows of each dataset of the source that are placed."""
+    if not source.placed:
+        return
+    for output, datasets in ledger.fed_by(source.name).items():
+        for dataset in datasets:
+            placed = ledger.placed(output, dataset)
+            gaps = list(placed.missing(0, placed.stop))
+            if gaps:
+                yield f"{output}:{dataset}", _listed(gaps)
+
+
+def _listed(gaps: list[RowRange]) -> str:
+    named = [f"{g.start}-{g.stop - 1}" if len(g) > 1 else f"{g.start}" for g in gaps[:GAPS_MAX]]
+    more = f" and {len(gaps) - GAPS_MAX} more gaps" if len(gaps) > GAPS_MAX else ""
+    return ", ".join(named) + more
 
 
 def _waiting_ages(source: Source, ledger: Ledger | None) -> list[float]:

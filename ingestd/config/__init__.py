@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ingestd.config.captures import Captures, wildcard
 from ingestd.config.columns import columns_key, columns_of
 from ingestd.config.dataset import Dataset, refuse_chunks
 from ingestd.config.dtypes import (
@@ -18,16 +19,18 @@ from ingestd.config.load import config_name, load
 from ingestd.config.model import Commit, Config, schema
 from ingestd.config.pattern import Matcher
 from ingestd.config.problems import Problem
-from ingestd.config.source import FORMATS, Source
+from ingestd.config.source import FORMATS, Source, Target
 from ingestd.config.template import Found, starter
+from ingestd.config.transform import Step
 from ingestd.config.units import Bytes, Seconds, format_bytes, format_seconds
-from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle
+from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle, listed
 
 __all__ = [
     "FORMATS",
     "INTERNAL_GROUP",
     "After",
     "Bytes",
+    "Captures",
     "Commit",
     "Compression",
     "Config",
@@ -38,6 +41,8 @@ __all__ = [
     "Seconds",
     "Settle",
     "Source",
+    "Step",
+    "Target",
     "as_utf8",
     "columns_key",
     "columns_of",
@@ -46,6 +51,7 @@ __all__ = [
     "fill_value",
     "format_bytes",
     "format_seconds",
+    "listed",
     "holds_unicode",
     "labels",
     "load",
@@ -54,5 +60,6 @@ __all__ = [
     "refuse_scaleoffset",
     "schema",
     "starter",
+    "wildcard",
     "stored_dtype",
 ]

@@ -7,11 +7,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from ingestd.config.captures import fields
 from ingestd.config.dataset import CHUNK_BYTES_MAX, Dataset, refuse_chunks
 from ingestd.config.directories import directory_conflicts, same_files, same_quarantine
 from ingestd.config.dtypes import fill_value, refuse_scaleoffset
 from ingestd.config.pattern import Matcher
-from ingestd.config.problems import Problem
+from ingestd.config.problems import Location, Problem
 from ingestd.config.source import Source
 from ingestd.config.units import format_bytes
 from ingestd.config.values import absolute
@@ -21,7 +22,7 @@ def conflicts(state: Path, memory: int, sources: Mapping[str, Source]) -> list[P
     """All contradictions in a config whose keys are each right."""
     problems: list[Problem] = []
     for source in sources.values():
-        problems += _order(source)
+        problems += _captures(source)
         problems += _sizes(source, memory)
         problems += _own_groups(source)
     for one, other in combinations(sources.values(), 2):
@@ -32,18 +33,30 @@ def conflicts(state: Path, memory: int, sources: Mapping[str, Source]) -> list[P
     return problems
 
 
-def _order(source: Source) -> Iterator[Problem]:
-    capture = source.order_capture
+def _captures(source: Source) -> Iterator[Problem]:
+    """Whether ``match`` captures all that is asked of it."""
+    asked: list[tuple[Location, str, Mapping[str, bool]]] = [
+        (source.at("output"), str(source.output), fields(str(source.output)))
+    ]
+    asked += [(source.at("datasets", path), path, fields(path)) for path in source.datasets]
+    asked += [(source.at("attrs", path), path, fields(path)) for path in source.attrs]
+    numbers = [(source.at("order"), f"order {source.order!r}", source.order_capture)]
+    for path, dataset in source.datasets.items():
+        at = source.at("datasets", path, "place")
+        numbers.append((at, f"place {dataset.place!r}", dataset.place_capture))
+    asked += [(at, what, {name: True}) for at, what, name in numbers if name]
     captures = Matcher(source.match).captures
-    if capture is None or captures.get(capture) is int:
-        return
-    what = "is text" if capture in captures else "is not captured"
-    yield Problem(
-        source.at("order"),
-        f"order {source.order!r}: {capture!r} {what} in match {source.match!r}; "
-        f"put {{{capture}:d}} in match",
-        (source.at("match"),),
-    )
+    for at, what, names in asked:
+        for name, number in names.items():
+            if name in captures and not (number and captures[name] is str):
+                continue
+            found = "is text" if name in captures else "is not captured"
+            yield Problem(
+                at,
+                f"{what}: {name!r} {found} in match {source.match!r}; "
+                f"put {{{name}{':d' if number else ''}}} in match",
+                (source.at("match"),),
+            )
 
 
 def _sizes(source: Source, memory: int) -> Iterator[Problem]:

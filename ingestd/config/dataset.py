@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     Field,
     PlainValidator,
     StrictBool,
@@ -137,14 +137,17 @@ def parse_attrs(value: Any) -> dict[str, Any]:
     return value
 
 
-def parse_place(value: Any) -> Any:
-    """Any value but captures, which a later version serves.
+def parse_place(value: Any) -> str:
+    """``append``, or a capture in braces.
 
-    :raises ValueError: it is a capture.
+    :raises ValueError: it is neither.
     """
-    if isinstance(value, dict) or (isinstance(value, str) and value.startswith("{")):
-        raise ValueError("placing rows by a capture is not supported yet; write append")
-    return value
+    if isinstance(value, dict) and len(value) == 1:
+        name = next(iter(value))
+        raise ValueError(f"braces without quotes are YAML's own; write place: '{{{name}}}'")
+    if value != "append" and not (isinstance(value, str) and re.fullmatch(r"\{\w+\}", value)):
+        raise ValueError(f"{value!r} is no place; write append, or a number captured: '{{seq}}'")
+    return str(value)
 
 
 def parse_fill(value: Any) -> Any:
@@ -189,8 +192,14 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     stack: StrictBool = Field(
         False, description="true: a file's whole array is one row; false: its axis 0 holds rows"
     )
-    place: Annotated[Literal["append"], BeforeValidator(parse_place)] = Field(
-        "append", description="Where rows go: append puts them after the last"
+    place: Annotated[
+        str,
+        PlainValidator(parse_place),
+        WithJsonSchema({"type": "string", "pattern": r"^(append|\{\w+\})$"}),
+    ] = Field(
+        "append",
+        description="Where rows go: append puts them after the last; a number captured, '{seq}', "
+        "is the index of the file's first row",
     )
     fill: Annotated[
         bool | int | float | str,
@@ -258,6 +267,11 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     def columns(self) -> tuple[str, ...]:
         """The columns that ``member`` lists; none, if it is one name."""
         return columns_of(self.member)
+
+    @property
+    def place_capture(self) -> str | None:
+        """Name of the capture that gives a file's first row, or None: rows are appended."""
+        return self.place[1:-1] if self.place.startswith("{") else None
 
     @property
     def row_bytes(self) -> int | None:

@@ -10,6 +10,8 @@ from ingestd.config.problems import Location, Problem
 from ingestd.config.source import FORMATS, Source
 from ingestd.config.values import absolute
 
+_SUFFIXES = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
+
 
 def same_files(one: Source, other: Source) -> Iterator[Problem]:
     """The two read the same drop directory, and some name would go to both."""
@@ -17,7 +19,7 @@ def same_files(one: Source, other: Source) -> Iterator[Problem]:
         below = _below(second.drop, first.drop)
         if below is None or (below and not first.recursive):
             continue
-        for suffix in (f".{name}" for name in FORMATS):
+        for suffix in _SUFFIXES:
             name = sample_name(second.match, suffix)
             if name is not None and _takes(first, below + name) and _takes(second, name):
                 yield Problem(
@@ -110,7 +112,7 @@ def _below(path: Path, directory: Path) -> str | None:
 def _takes(source: Source, relative_name: str) -> bool:
     if "/" in relative_name and not source.recursive:
         return False
-    return source.matcher([f".{name}" for name in FORMATS]).match(relative_name) is not None
+    return source.matcher(_SUFFIXES).match(relative_name) is not None
 
 
 def _ats(source: Source, *keys: str) -> tuple[Location, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -19,24 +21,36 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from ingestd.config.captures import Captures, fields, fill
 from ingestd.config.dataset import Attrs, Dataset, drop_nulls
 from ingestd.config.pattern import Matcher
 from ingestd.config.problems import Location
+from ingestd.config.transform import TransformField
 from ingestd.config.values import (
     After,
     AfterField,
+    OutputField,
     PathField,
     Settle,
     SettleField,
     listed,
     parse_object_path,
 )
+from ingestd.errors import BadFile
 
-FORMATS = ("npy", "npz", "csv")
-"""Names that ``format`` may have, beside ``auto``."""
-
-LATER_FORMATS = ("raw", "hdf5", "tiff", "fits", "parquet", "zarr")
-"""Names that a later version serves."""
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "npy": (".npy",),
+    "zarr": (".zarr.zip", ".zarr"),
+    "npz": (".npz",),
+    "csv": (".csv", ".tsv"),
+    "raw": (),
+    "tiff": (".tif", ".tiff", ".btf", ".tf8"),
+    "image": (".png", ".jpg", ".jpeg", ".bmp"),
+    "fits": (".fits", ".fit", ".fts", ".fits.fz"),
+    "parquet": (".parquet", ".pq", ".arrow", ".feather"),
+}
+"""Built-in formats that ``format`` may name, and the suffixes that they claim. Others come with
+plug-ins, which only the formats' registry knows."""
 
 LATER_KEYS = frozenset({"roll", "keep", "publish", "stream"})
 """Keys that a later version serves, of a source or of the whole config."""
@@ -71,25 +85,13 @@ def parse_order(value: Any) -> str:
 
 
 def parse_format(value: Any) -> str:
-    """``auto``, or a name of ``FORMATS``.
+    """``auto``, or a format's name; whether there is one, the registry says.
 
-    :raises ValueError: it is neither, or one that a later version reads.
+    :raises ValueError: it is no name.
     """
-    known = ("auto", *FORMATS)
-    if value in LATER_FORMATS:
-        raise ValueError(f"format {value!r} is not supported yet; {listed(known)}")
-    if value not in known:
-        raise ValueError(f"{value!r} is no format; {listed(known, str(value))}")
-    return str(value)
-
-
-def parse_transform(value: Any) -> None:
-    """None.
-
-    :raises ValueError: it is anything else, which a later version serves.
-    """
-    if value is not None:
-        raise ValueError(f"transform {value!r}: transforms are not supported yet; take it out")
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", value):
+        raise ValueError(f"{value!r} is no format; {listed(('auto', *FORMATS), str(value))}")
+    return value
 
 
 def parse_dataset_path(value: str) -> str:
@@ -97,10 +99,19 @@ def parse_dataset_path(value: str) -> str:
 
     :raises ValueError: as ``parse_object_path``, and for the root, which is a group.
     """
-    path = parse_object_path(value)
+    path = parse_group_path(value)
     if path == "/":
         raise ValueError(f"{value!r} is a group, not a dataset; write a name, like /data")
     return path
+
+
+def parse_group_path(value: str) -> str:
+    """A normalised path of a group, which may hold captures.
+
+    :raises ValueError: as ``parse_object_path``, or a brace belongs to no capture.
+    """
+    fields(value)
+    return parse_object_path(value)
 
 
 def distinct_paths(value: Any) -> Any:
@@ -118,6 +129,19 @@ def distinct_paths(value: Any) -> Any:
         if first is not key:
             raise ValueError(f"{first!r} and {key!r} are the same dataset; merge them")
     return value
+
+
+class Target(NamedTuple):
+    """Where the rows of one file go: an output, its datasets and groups, all captures filled in."""
+
+    output: Path
+    datasets: Mapping[str, Dataset]
+    attrs: Mapping[str, Mapping[str, Any]]
+
+
+@lru_cache(maxsize=1024)
+def _matcher(pattern: str) -> Matcher:
+    return Matcher(pattern)
 
 
 class Source(BaseModel, extra="forbid", frozen=True):
@@ -143,15 +167,23 @@ class Source(BaseModel, extra="forbid", frozen=True):
         WithJsonSchema({"type": "string", "pattern": r"^(arrival|name|mtime|\{\w+\})$"}),
     ] = Field("arrival", description="Order of files: arrival, name, mtime, or a number captured")
     format: Annotated[
-        str, PlainValidator(parse_format), WithJsonSchema({"enum": ["auto", *FORMATS]})
+        str,
+        PlainValidator(parse_format),
+        WithJsonSchema({"anyOf": [{"enum": ["auto", *FORMATS]}, {"type": "string"}]}),
     ] = Field("auto", description="Format of the files; auto: by suffix, then by content")
     options: dict[StrictStr, Any] = Field(
         default_factory=dict, description="The format's own options"
     )
-    transform: Annotated[
-        None, PlainValidator(parse_transform), WithJsonSchema({"type": "null"})
-    ] = Field(None, description="Function between file and datasets: not supported yet")
-    output: PathField = Field(description="HDF5 file that the rows are appended to")
+    transform: TransformField = Field(
+        (),
+        description="Function, or steps, between a file's arrays and the datasets: "
+        "'package.module:function'",
+        json_schema_extra={"default": None},
+    )
+    output: OutputField = Field(
+        description="HDF5 file that the rows are appended to; may hold captures, as "
+        "data/run{run:04d}.h5"
+    )
     datasets: Annotated[
         dict[Annotated[StrictStr, AfterValidator(parse_dataset_path)], Dataset],
         BeforeValidator(distinct_paths),
@@ -160,7 +192,7 @@ class Source(BaseModel, extra="forbid", frozen=True):
         description="Datasets of the output by path, all fed by each file, or none",
         json_schema_extra={"default": {"/data": {}}},
     )
-    attrs: dict[Annotated[StrictStr, AfterValidator(parse_object_path)], Attrs] = Field(
+    attrs: dict[Annotated[StrictStr, AfterValidator(parse_group_path)], Attrs] = Field(
         default_factory=dict, description="Attributes of groups, by the group's path"
     )
     after: AfterField = Field(
@@ -184,6 +216,42 @@ class Source(BaseModel, extra="forbid", frozen=True):
     def order_capture(self) -> str | None:
         """Name of the capture that gives the order, or None: order is a word."""
         return self.order[1:-1] if self.order.startswith("{") else None
+
+    @cached_property
+    def fixed(self) -> bool:
+        """Whether all files feed the same datasets, each file's rows after the last one's."""
+        templates = (str(self.output), *self.datasets, *self.attrs)
+        return not self.placed and not any(map(fields, templates))
+
+    @cached_property
+    def placed(self) -> bool:
+        """Whether a capture says where the rows of a file stand."""
+        return any(dataset.place_capture for dataset in self.datasets.values())
+
+    def captures(self, name: str) -> Captures:
+        """What ``match`` captures of a drop file's name."""
+        matcher = _matcher(self.match)
+        return (matcher.captures and matcher.match(name)) or {}
+
+    def target(self, captures: Captures) -> Target:
+        """Where the rows of a file with these captures go.
+
+        :raises BadFile: one of them would lead elsewhere.
+        """
+        if self.fixed:
+            return Target(self.output, self.datasets, self.attrs)
+        try:
+            return Target(
+                Path(fill(str(self.output), captures)),
+                {parse_object_path(fill(p, captures)): d for p, d in self.datasets.items()},
+                {parse_object_path(fill(p, captures)): a for p, a in self.attrs.items()},
+            )
+        except (ValueError, KeyError) as error:
+            raise BadFile(
+                f"a name that {self.match!r} takes, and whose captures can be part of a path",
+                str(error) if isinstance(error, ValueError) else f"nothing captured as {error}",
+                "Rename the file, or take the capture out of 'output' and 'datasets'",
+            ) from None
 
     def at(self, *keys: str) -> Location:
         """Where ``keys`` of this source stand in the config."""

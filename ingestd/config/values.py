@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
+from ingestd.config.captures import fields
 from ingestd.config.units import format_seconds, parse_seconds
 
 INTERNAL_GROUP = "/ingestd"
@@ -86,9 +87,30 @@ def parse_path(value: Any) -> Path:
         raise ValueError(f"{value!r} is not a path; write one, in quotes if it looks like a number")
     if value.startswith("~"):
         raise ValueError(f"{value!r}: '~' is not expanded; write the whole path, like /home/...")
-    if "{" in value or "}" in value:
-        raise ValueError(f"{value!r}: captures in paths are not supported yet; write a fixed path")
     return Path(value)
+
+
+def parse_directory(value: Any) -> Path:
+    """A path without captures.
+
+    :raises ValueError: as ``parse_path``, or there is a brace in it.
+    """
+    path = parse_path(value)
+    if "{" in str(path) or "}" in str(path):
+        raise ValueError(
+            f"{value!r}: only output, datasets and attrs may hold captures; write a fixed path"
+        )
+    return path
+
+
+def parse_output(value: Any) -> Path:
+    """A path of a file, which may hold captures.
+
+    :raises ValueError: as ``parse_path``, or a brace belongs to no capture.
+    """
+    path = parse_path(value)
+    fields(str(path))
+    return path
 
 
 def parse_settle(value: Any) -> Settle:
@@ -124,7 +146,7 @@ def parse_after(value: Any) -> After:
     if value in ("keep", "delete"):
         return After("keep" if value == "keep" else "delete")
     if isinstance(value, dict) and list(value) == ["move"]:
-        return After("move", parse_path(value["move"]))
+        return After("move", parse_directory(value["move"]))
     raise ValueError(f"{value!r} is no fate of a done file; write keep, delete or {{move: DIR}}")
 
 
@@ -204,13 +226,11 @@ def refuse_filters(filters: tuple[str, ...] | None, compression: str) -> None:
 def parse_object_path(value: str) -> str:
     """An absolute HDF5 path: ``entry//data/`` becomes ``/entry/data``.
 
-    :raises ValueError: it names no object, leaves its group, holds captures, or is ours.
+    :raises ValueError: it names no object, leaves its group, or is ours.
     """
     parts = [part for part in value.split("/") if part]
     if "\0" in value or any(part in (".", "..") for part in parts):
         raise ValueError(f"{value!r} is no path in an HDF5 file; write one like /entry/data")
-    if "{" in value or "}" in value:
-        raise ValueError(f"{value!r}: captures in paths are not supported yet; write a fixed path")
     path = "/" + "/".join(parts)
     if path == INTERNAL_GROUP or path.startswith(INTERNAL_GROUP + "/"):
         raise ValueError(
@@ -226,7 +246,9 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-PathField = Annotated[Path, PlainValidator(parse_path), WithJsonSchema({"type": "string"})]
+PathField = Annotated[Path, PlainValidator(parse_directory), WithJsonSchema({"type": "string"})]
+
+OutputField = Annotated[Path, PlainValidator(parse_output), WithJsonSchema({"type": "string"})]
 
 SettleField = Annotated[
     Settle,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel
@@ -58,11 +58,18 @@ class OpenFile(Protocol):
         ...
 
 
+@runtime_checkable
 class Format(Protocol):
-    """One file format. Stateless; safe to use from several threads."""
+    """One file format. Stateless; safe to use from several threads.
+
+    ``requires``: modules to import beside NumPy and h5py, which ``pip install 'ingestd[extra]'``
+    brings; they are imported when a file is opened.
+    """
 
     name: str
     suffixes: tuple[str, ...]
+    extra: str | None
+    requires: tuple[str, ...]
     Options: type[FormatOptions]
 
     def sniff(self, head: bytes) -> bool:

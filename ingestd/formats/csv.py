@@ -95,6 +95,8 @@ class Csv:
 
     name: str = "csv"
     suffixes: tuple[str, ...] = (".csv", ".tsv")
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
     Options: type[FormatOptions] = CsvOptions
 
     def sniff(self, head: bytes) -> bool:

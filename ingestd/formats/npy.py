@@ -25,6 +25,8 @@ class Npy:
 
     name: str = "npy"
     suffixes: tuple[str, ...] = (".npy",)
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
     Options: type[FormatOptions] = NpyOptions
 
     def sniff(self, head: bytes) -> bool:

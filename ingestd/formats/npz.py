@@ -50,6 +50,8 @@ class Npz:
 
     name: str = "npz"
     suffixes: tuple[str, ...] = (".npz",)
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
     Options: type[FormatOptions] = NpzOptions
 
     def sniff(self, head: bytes) -> bool:

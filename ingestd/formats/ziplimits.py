@@ -97,14 +97,21 @@ def check_entries(entries: list[zipfile.ZipInfo], directory_start: int) -> None:
         if entry.filename in names:
             raise not_npz(f"it holds two arrays named '{entry.filename}'")
         names.add(entry.filename)
+    if (name := overlapping(entries, directory_start)) is not None:
+        raise not_npz(f"'{name}' overlaps what follows it")
+
+
+def overlapping(entries: list[zipfile.ZipInfo], directory_start: int) -> str | None:
+    """The name of an entry that shares bytes with another, or with the directory."""
     # Overlapping entries would be unpacked several times over: the quickest zip bombs are so made.
     end = directory_start
     for entry in sorted(entries, key=lambda entry: entry.header_offset, reverse=True):
         start = entry.header_offset
         name_bytes = len(entry.orig_filename)
         if start < 0 or start + _LOCAL_HEADER_BYTES + name_bytes + entry.compress_size > end:
-            raise not_npz(f"'{entry.filename}' overlaps what follows it")
+            return entry.filename
         end = start
+    return None
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:

@@ -122,6 +122,7 @@ def reason_json(file: DropFile, error: BadFile) -> str:
             "expected": error.expected,
             "found": error.found,
             "do": error.remedy,
+            **({"details": error.details.splitlines()} if error.details else {}),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
         indent=2,

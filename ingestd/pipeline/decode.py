@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import xxhash
 
-from ingestd.config import Source
+from ingestd.config import Captures, Source
 from ingestd.errors import BadFile
 from ingestd.formats import OpenFile
 from ingestd.journal import log
@@ -42,6 +42,7 @@ from ingestd.pipeline.plan import cast, file_rows, open_as_format, plan_rows
 from ingestd.pipeline.reading import DropReader
 from ingestd.pipeline.reorder import Closed, Reorder
 from ingestd.pipeline.settle import GRACE_SECONDS, age_seconds, open_wait_seconds
+from ingestd.pipeline.transform import Transform, transformed
 
 SLAB_BYTES_MAX = 4 << 20
 
@@ -63,8 +64,10 @@ class Decoder:
         reorder: Reorder,
         memory: int,
         likes: Likes,
+        transforms: Mapping[str, Transform],
     ) -> None:
         self._sources = sources
+        self._transforms = transforms
         self._reorder = reorder
         self._likes = likes
         self._hands = Hands()
@@ -197,25 +200,30 @@ class Decoder:
         self, ticket: int, source: Source, drop_file: DropFile, file: DropReader, again: bool
     ) -> Iterator[Message]:
         digest = file.digest() if again else ""
+        captures = source.captures(drop_file.name)
+        datasets = source.target(captures).datasets
         opened = open_as_format(source, drop_file.name, typing.cast(BinaryIO, file))
-        plan = plan_rows(source, opened.members)
+        transform = self._transforms.get(source.name)
+        if transform is not None:
+            opened = self._transformed(ticket, transform, opened, captures)
+        plan = plan_rows(datasets, opened.members, partial=transform is not None)
         for dataset, (member, row_type) in plan.items():
             read = opened.members[member].dtype
             self._refuse_row(member, row_type)
-            if not source.datasets[dataset].stack:
+            if not datasets[dataset].stack:
                 self._refuse_row(member, RowType(read, row_type.row_shape))
         yield Opened(
             digest,
             {dataset: row_type for dataset, (_, row_type) in plan.items()},
             {
-                dataset: file_rows(source.datasets[dataset], opened.members[member])
+                dataset: file_rows(datasets[dataset], opened.members[member])
                 for dataset, (member, _) in plan.items()
             },
         )
         digests = {}
         for dataset, (member, row_type) in plan.items():
             hasher = xxhash.xxh3_128()
-            stack = source.datasets[dataset].stack
+            stack = datasets[dataset].stack
             for rows in self._rows(ticket, opened, member, row_type, stack):
                 hasher.update(rows.reshape(-1).view(np.uint8).data)
                 yield Block(dataset, rows)
@@ -227,6 +235,29 @@ class Decoder:
         self._learn(source, drop_file, file, opened, plan)
         yield Decoded(digests, digest)
 
+    def _transformed(
+        self, ticket: int, transform: Transform, opened: OpenFile, captures: Captures
+    ) -> OpenFile:
+        """The file as the transform makes it; what it reads for that counts as memory."""
+        taken = 0
+
+        def take(nbytes: int) -> None:
+            nonlocal taken
+            if taken + nbytes > self._row_bytes_max:
+                raise BadFile(
+                    f"arrays of {self._row_bytes_max:,} bytes or less (half of 'memory') for a "
+                    "transform that takes a whole file",
+                    f"{taken + nbytes:,} bytes, or more",
+                    "Raise 'memory', or let the function take slabs (ingestd.transforms.slabwise)",
+                )
+            self._reorder.reserve(ticket, nbytes)
+            taken += nbytes
+
+        try:
+            return transformed(transform, opened, captures, take)
+        finally:
+            self._reorder.release(ticket, taken)
+
     def _learn(
         self,
         source: Source,
@@ -237,6 +268,8 @@ class Decoder:
     ) -> None:
         """Take others like this one together, if they are small and need no decoding."""
         if opened.plain is None or len(plan) != 1 or drop_file.fingerprint.size > SMALL_BYTES:
+            return
+        if not source.fixed:
             return
         ((dataset, (member, row_type)),) = plan.items()
         info = opened.members[member]

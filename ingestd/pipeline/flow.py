@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ingestd.config import Config
@@ -23,12 +23,13 @@ from ingestd.model import DropFile, NotYet, Task
 from ingestd.pipeline.bundle import SMALL_BYTES, Likes
 from ingestd.pipeline.commit import Committer, Progress
 from ingestd.pipeline.decode import Decoder
+from ingestd.pipeline.outputs import Outputs
 from ingestd.pipeline.recover import settle
 from ingestd.pipeline.reorder import Reorder
 from ingestd.pipeline.supervise import Supervisor
+from ingestd.pipeline.transform import transforms
 from ingestd.pipeline.watch import Watch
 from ingestd.pipeline.write import Writer
-from ingestd.sinks import Sink
 
 DECODING_FILES_MAX = 4096
 """Files that are being decoded, or decoded and not written, at a time."""
@@ -50,7 +51,7 @@ class Flow:
     def __init__(
         self,
         config: Config,
-        outputs: Mapping[Path, Sink],
+        outputs: Outputs,
         ledger_path: Path,
         progress: Progress,
         *,
@@ -74,6 +75,7 @@ class Flow:
         # small files to work on takes turns in larger steps.
         self._turn = threading.Lock()
         self._likes = Likes()
+        self._transforms = transforms(config)
         self._watch = Watch(config.sources, config.scan, observe=not once, turn=self._turn)
         self._supervisor = Supervisor(self._wake_all, on_end)
         self._ledger = Ledger(ledger_path)
@@ -151,7 +153,10 @@ class Flow:
     # decode
 
     def _decode(self) -> None:
-        decoder = Decoder(self._config.sources, self._reorder, self._config.memory, self._likes)
+        config = self._config
+        decoder = Decoder(
+            config.sources, self._reorder, config.memory, self._likes, self._transforms
+        )
         with contextlib.closing(decoder):
             while (task := self._tasks.get()) is not None:
                 decoder.decode(*task)

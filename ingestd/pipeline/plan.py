@@ -6,6 +6,7 @@ Nothing here reads rows or writes; a file that does not fit is refused, in words
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -42,28 +43,51 @@ def open_as_format(source: Source, name: str, file: BinaryIO) -> OpenFile:
     return form.open(file, form.Options(**source.options))
 
 
-def plan_rows(source: Source, members: Mapping[str, ArrayInfo]) -> dict[str, tuple[str, RowType]]:
-    """For each dataset of the source: the member that feeds it, and the rows it will give.
+def plan_rows(
+    datasets: Mapping[str, Dataset], members: Mapping[str, ArrayInfo], *, partial: bool = False
+) -> dict[str, tuple[str, RowType]]:
+    """For each dataset: the member that feeds it, and the rows it will give.
+
+    ``partial``: the members are a transform's, which may feed some of them only; but each member
+    has to feed one.
 
     :raises BadFile: a member is missing, or not what the config declares.
     """
     plan = {}
-    for path, dataset in source.datasets.items():
-        member = _member(path, dataset, members)
-        plan[path] = (member, _row_type(dataset, member, members[member]))
+    for path, dataset in datasets.items():
+        member = _member(path, dataset, members, partial)
+        if member is not None:
+            plan[path] = (member, _row_type(dataset, member, members[member]))
+        elif not partial:
+            raise _no_member(path, dataset, members)
+    idle = members.keys() - {member for member, _ in plan.values()} if partial else ()
+    if idle:
+        raise BadFile(
+            f"arrays by dataset or member from the transform, for {', '.join(datasets)}",
+            f"others: {', '.join(map(repr, sorted(idle)))}",
+            "Return them by the dataset's path, or set 'member' of one to them",
+        )
     return plan
 
 
-def _member(path: str, dataset: Dataset, members: Mapping[str, ArrayInfo]) -> str:
-    leaf = path.rsplit("/", 1)[-1]
-    wanted = [dataset.member] if dataset.member else [leaf, "data"]
-    for name in wanted:
+def _member(
+    path: str, dataset: Dataset, members: Mapping[str, ArrayInfo], partial: bool
+) -> str | None:
+    for name in _wanted(path, dataset):
         if name in members:
             return name
-    if not dataset.member and len(members) == 1:
-        return next(iter(members))
-    raise BadFile(
-        f"a member '{wanted[0]}' for {path}",
+    only = next(iter(members)) if len(members) == 1 else None
+    # The path of another dataset, from a transform, is not meant for this one.
+    return only if only and not dataset.member and not (partial and only[0] == "/") else None
+
+
+def _wanted(path: str, dataset: Dataset) -> list[str]:
+    return [dataset.member] if dataset.member else [path, path.rsplit("/", 1)[-1], "data"]
+
+
+def _no_member(path: str, dataset: Dataset, members: Mapping[str, ArrayInfo]) -> BadFile:
+    return BadFile(
+        f"a member '{_wanted(path, dataset)[-2:][0]}' for {path}",
         f"members {', '.join(repr(m) for m in list(members)[:20]) or '(none)'}",
         f"Set 'member' of {path} to one of them",
     )
@@ -187,8 +211,8 @@ def _encoded(text: np.ndarray) -> np.ndarray:
         raise BadFile("text that UTF-8 can hold", str(error), "Correct the text") from None
 
 
-def check_types(source: Source, held: Mapping[str, RowType], wanted: Mapping[str, RowType]) -> None:
-    """Refuse rows of another kind than the dataset holds.
+def check_types(output: Path, held: Mapping[str, RowType], wanted: Mapping[str, RowType]) -> None:
+    """Refuse rows of another kind than the dataset of ``output`` holds.
 
     :raises BadFile: naming both.
     """
@@ -196,7 +220,7 @@ def check_types(source: Source, held: Mapping[str, RowType], wanted: Mapping[str
         there = held.get(path, row_type)
         if there != row_type:
             raise BadFile(
-                f"rows of {there}, as {source.output}:{path} holds",
+                f"rows of {there}, as {output}:{path} holds",
                 f"rows of {row_type}",
                 f"Set 'dtype: {there.dtype}' to convert them, then: ingestd retry"
                 if there.row_shape == row_type.row_shape
@@ -208,7 +232,7 @@ def check_types(source: Source, held: Mapping[str, RowType], wanted: Mapping[str
         names, known = labels(row_type.dtype), labels(there.dtype)
         if any(known.get(field) != of_values for field, of_values in names.items()):
             raise BadFile(
-                f"values named {known or 'not at all'}, as in {source.output}:{path}",
+                f"values named {known or 'not at all'}, as in {output}:{path}",
                 f"values named {names}",
                 "Send files of another kind to a dataset of their own",
             )
@@ -239,6 +263,7 @@ def dataset_spec(dataset: Dataset, row_type: RowType, file_rows: int | None = No
         file_rows,
         dataset.chunks,
         dataset.filters,
+        placed=dataset.place_capture is not None,
     )
 
 

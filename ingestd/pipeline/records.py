@@ -27,10 +27,11 @@ def append_records(
             if not there or (e.file_id, p.dataset) not in there:
                 wanted.setdefault(p.dataset, []).append((e, p))
     for dataset, pairs in wanted.items():
-        sink.append(records_path(dataset), _records(pairs))
+        path = records_path(dataset)
+        sink.append(path, _records(pairs, sink.types[path].dtype))
 
 
-def _records(pairs: list[tuple[Entry, Placement]]) -> np.ndarray:
+def _records(pairs: list[tuple[Entry, Placement]], dtype: np.dtype) -> np.ndarray:
     now = time.time_ns()
     # Packed as bytes: NumPy would take three times as long over the tuples.
     packed = [
@@ -45,10 +46,20 @@ def _records(pairs: list[tuple[Entry, Placement]]) -> np.ndarray:
             e.file_id,
             e.digest.encode(),
             len(e.placements),
+            e.captures.encode(errors="replace"),
         )
         for e, p in pairs
     ]
-    return np.frombuffer(b"".join(packed), RECORD)
+    records = np.frombuffer(b"".join(packed), RECORD)
+    return records if dtype == RECORD else _narrowed(records, dtype)
+
+
+def _narrowed(records: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The records for an output that was begun when they had fewer fields."""
+    narrowed = np.empty(len(records), dtype)
+    for name in dtype.names or ():
+        narrowed[name] = records[name]
+    return narrowed
 
 
 def check_rows(outputs: Mapping[Path, Sink], entries: list[Entry]) -> None:

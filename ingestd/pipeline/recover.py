@@ -25,6 +25,7 @@ from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 from ingestd.pipeline.archive import let_go
 from ingestd.pipeline.records import append_records
 from ingestd.repair import CannotRepair, inspect, repair
+from ingestd.rowset import RowSet
 from ingestd.sinks.hdf5 import Hdf5Sink, world
 from ingestd.sinks.hdf5_edit import replay
 from ingestd.sinks.hdf5_recover import Held, remove_leftovers
@@ -60,12 +61,15 @@ def recover(
                 _adopt(held, str(path), ledger)
             kept, cuts = _reconcile(held, path, ledger)
             recorded = _recorded(held, kept)
+            placed = [dataset for dataset in held.datasets if held.placed(dataset)]
     sink = open_sink(path)
     try:
         if cuts:
             level, rows = DEBUG if said else INFO, _rows_only(cuts)
             event(level, "cut rows that were not committed", output=path, **rows)
             sink.cut(cuts)
+        for dataset in placed:
+            _blank(sink, dataset, ledger.placed(str(path), dataset))
         _finish(sink, ledger, str(path), kept, recorded)
     except BaseException:
         sink.abandon()
@@ -151,6 +155,8 @@ def _reconcile(held: Held, path: Path, ledger: Ledger) -> tuple[list[Entry], dic
             for placement in entry.placements:
                 if placement.dataset == dataset:
                     end, last = placement.rows.stop, entry.file_id
+        if held.placed(dataset):
+            end = ledger.placed(output, dataset).stop
         if held.rows(dataset) > end:
             cuts[dataset] = end
         records = held.records_up_to(dataset, last)
@@ -209,6 +215,13 @@ def _finish(
     event(INFO, "committed what the crash cut short", output=output, files=len(kept))
 
 
+def _blank(sink: Hdf5Sink, dataset: str, placed: RowSet) -> None:
+    """Rows in the gaps of a placed dataset that were written, and not committed, are fill again."""
+    for there in sink.allocated(dataset):
+        for rows in placed.missing(there.start, min(there.stop, sink.rows(dataset))):
+            sink.blank(dataset, rows)
+
+
 def _rows_only(cuts: Mapping[str, int]) -> dict[str, object]:
     return {d.strip("/").replace("/", "_"): end for d, end in cuts.items() if "/files" not in d}
 
@@ -232,4 +245,6 @@ def _entries(records: np.ndarray, dataset: str, output: str) -> Iterator[Entry]:
         name = os.fsdecode(bytes(r["name"]))
         file = DropFile(r["source"].decode(), name, Fingerprint(-1, int(r["mtime_ns"]), -1))
         placement = Placement(dataset, RowRange(first, first + count), r["digest"].decode())
-        yield Entry(int(r["file_id"]), file, r["file_digest"].decode(), output, (placement,))
+        captures = r["captures"].decode() if "captures" in (records.dtype.names or ()) else ""
+        digest = r["file_digest"].decode()
+        yield Entry(int(r["file_id"]), file, digest, output, (placement,), captures)

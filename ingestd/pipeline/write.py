@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ingestd.config import Config, Source
-from ingestd.errors import BadFile
+from ingestd.config import Config, Source, Target
+from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
+from ingestd.layout import captures_text
 from ingestd.ledger import Ledger, Settled
 from ingestd.lifecycle import State
 from ingestd.model import (
@@ -34,7 +35,9 @@ from ingestd.model import (
     RowType,
 )
 from ingestd.pipeline import archive
+from ingestd.pipeline.appending import Appending, Placed
 from ingestd.pipeline.commit import Batch, Committer, Progress
+from ingestd.pipeline.outputs import Outputs
 from ingestd.pipeline.plan import check_types, dataset_spec
 from ingestd.pipeline.records import append_records, check_rows
 from ingestd.pipeline.reorder import Reorder
@@ -79,6 +82,9 @@ class Tickets(Protocol):
         ...
 
 
+_Content = tuple[str, str, str]
+
+
 class _Written(NamedTuple):
     """A file whose rows were appended; it has no records yet."""
 
@@ -86,20 +92,19 @@ class _Written(NamedTuple):
     digest: str
     output: str
     placements: tuple[Placement, ...]
+    captures: str
 
 
 @dataclass(slots=True)
 class _Open:
-    """The file that is being appended, or passed over: it is bad, or a twin of another."""
+    """The file that is being written (``rows``), or passed over: it is bad, or another's twin."""
 
-    file: DropFile
     source: Source
+    target: Target
     digest: str
-    sink: Sink
+    rows: Appending | None = None
     bad: BadFile | None = None
     twin: str | None = None
-    starts: dict[str, int] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)
 
 
 class Writer:
@@ -109,7 +114,7 @@ class Writer:
         self,
         config: Config,
         ledger: Ledger,
-        outputs: Mapping[Path, Sink],
+        outputs: Outputs,
         reorder: Reorder,
         tickets: Tickets,
         committer: Committer,
@@ -130,8 +135,9 @@ class Writer:
         self._last_id = ledger.last_id()
         self._written: list[_Written] = []
         self._published: list[Entry] = []  # records written, the commit is to come
-        self._twins: list[Settled] = []
-        self._digests: dict[tuple[str, str], DropFile] = {}  # content the ledger does not know yet
+        self._twins: list[tuple[_Content | None, Settled]] = []
+        self._digests: dict[_Content, DropFile] = {}  # what the ledger does not know yet
+        self._placed = Placed(ledger)
         self._fresh = False  # there is something that was not yet tried to publish
         self._unsynced_bytes = 0
         self._publish_due = self._commit_due = float("inf")
@@ -201,20 +207,41 @@ class Writer:
 
     def _begin(self, file: DropFile, message: Opened) -> _Open:
         source = self._config.sources[file.source]
-        opened = _Open(file, source, message.digest, self._outputs[source.output])
+        captures = source.captures(file.name)
+        opened = _Open(source, source.target(captures), message.digest)
         try:
             if message.digest:
-                opened.twin = self._twin(source, file, message.digest)
+                opened.twin = self._twin(source, opened.target, file, message.digest)
             if opened.twin is None:
-                self._prepare(source, message.types, message.rows)
-                opened.starts = {path: opened.sink.rows(path) for path in message.types}
-                opened.ends = dict(opened.starts)
+                sink = self._sink(source, opened.target)
+                self._prepare(sink, opened.target, message.types, message.rows)
+                opened.rows = Appending(
+                    sink, opened.target, captures, message.types.keys(), self._placed
+                )
         except BadFile as error:
             opened.bad = error
         return opened
 
+    def _sink(self, source: Source, target: Target) -> Sink:
+        """:raises BadFile: an output that captures name is not as the ledger has it."""
+        try:
+            return self._outputs[target.output]
+        except BrokenInvariant as error:
+            if source.fixed:
+                raise
+            # Of many outputs one that is gone, an old run's say, harms the files that go there.
+            raise BadFile(
+                f"an output {target.output} that can be written",
+                str(error),
+                "Then: ingestd retry",
+            ) from error
+
     def _prepare(
-        self, source: Source, types: Mapping[str, RowType], rows: Mapping[str, int | None]
+        self,
+        sink: Sink,
+        target: Target,
+        types: Mapping[str, RowType],
+        rows: Mapping[str, int | None],
     ) -> None:
         """See to it that the datasets are there, and hold rows of these types.
 
@@ -222,19 +249,18 @@ class Writer:
 
         :raises BadFile: they do not.
         """
-        sink = self._outputs[source.output]
-        check_types(source, sink.types, types)
+        check_types(target.output, sink.types, types)
         if types.keys() <= sink.types.keys():
             return
         specs = {
-            path: dataset_spec(source.datasets[path], row_type, rows.get(path))
+            path: dataset_spec(target.datasets[path], row_type, rows.get(path))
             for path, row_type in types.items()
         }
-        sink.ensure(specs, source.attrs)
+        sink.ensure(specs, target.attrs)
         # What HDF5 makes of a dtype may differ from it: without its titles, say.
-        check_types(source, sink.types, types)
+        check_types(target.output, sink.types, types)
 
-    def _twin(self, source: Source, file: DropFile, digest: str) -> str | None:
+    def _twin(self, source: Source, target: Target, file: DropFile, digest: str) -> str | None:
         """The file that brought this content before, if for that reason its rows are not taken.
 
         :raises BadFile: for that reason it is bad.
@@ -242,10 +268,12 @@ class Writer:
         # Whatever becomes of duplicates: a file that comes again because it never left is none.
         if self._ledger.took(file, digest):
             return str(file)
-        if source.duplicates == "append":
+        # What stands at a file's place says whether its rows are there, not its content alone.
+        if source.duplicates == "append" or source.placed:
             return None
-        waiting = self._digests.get((source.name, digest))
-        twin = str(waiting) if waiting else self._ledger.holds(source.name, digest)
+        waiting = self._digests.get(_content(source, target, digest))
+        where = None if source.fixed else (str(target.output), target.datasets)
+        twin = str(waiting) if waiting else self._ledger.holds(source.name, digest, where)
         if twin and source.duplicates == "quarantine":
             raise BadFile(
                 "content not seen before",
@@ -257,9 +285,8 @@ class Writer:
     def _append(self, ticket: int, block: Block) -> None:
         opened = self._open
         assert opened is not None
-        if opened.starts:
-            opened.ends[block.dataset] = opened.sink.append(block.dataset, block.rows).stop
-            self._count(block.rows.nbytes)
+        if opened.rows is not None:
+            self._count(opened.rows.write(block))
         self._reorder.written(ticket, block.rows.nbytes)
 
     def _count(self, nbytes: int) -> None:
@@ -276,21 +303,39 @@ class Writer:
             # Of a large file the digest is only known now.
             twin = opened.twin
             if twin is None and not opened.digest:
-                twin = self._twin(opened.source, file, digest)
+                twin = self._twin(opened.source, opened.target, file, digest)
             if twin is not None:
                 self._take_back()
-                self._skip(file, digest, twin)
+                content = _content(opened.source, opened.target, digest)
+                self._skip(file, digest, f"same content as {twin}", content)
             else:
-                placements = tuple(
-                    Placement(path, RowRange(opened.starts[path], opened.ends[path]), rows_digest)
-                    for path, rows_digest in decoded.digests.items()
-                )
-                self._keep(file, digest, opened.source, placements)
+                assert opened.rows is not None
+                self._end_of_rows(file, digest, opened, opened.rows, decoded.digests)
         except BadFile as error:
             self._take_back()
             self._quarantine(file, error)
         self._open = None
         self._schedule()
+
+    def _end_of_rows(
+        self,
+        file: DropFile,
+        digest: str,
+        opened: _Open,
+        rows: Appending,
+        digests: Mapping[str, str],
+    ) -> None:
+        """:raises BadFile: their place is taken by others."""
+        placements = rows.placements(digests)
+        if rows.taken is not None:
+            self.publish(whole=True)
+            rows.check_same(placements)
+            self._skip(file, digest, f"rows like these are at its place in {rows.taken}")
+        elif not placements:
+            self._skip(file, digest, "the transform returned no rows")
+        else:
+            rows.keep(placements)
+            self._keep(file, digest, opened.source, opened.target, placements)
 
     def _append_all(self, ticket: int, bundle: Bundle) -> None:
         """Append small files together: what the steps above would make of one after the other."""
@@ -300,30 +345,37 @@ class Writer:
     def _append_bundle(self, ticket: int, bundle: Bundle) -> None:
         files = self._tickets.leave(ticket, len(bundle.digests))
         source = self._config.sources[files[0].source]
+        target, sink = source.target({}), self._outputs[source.output]
         seen = self._ledger.seen([digest for digest, _ in bundle.digests])
         fresh: list[int] = []
         for number, (file, (digest, _)) in enumerate(zip(files, bundle.digests, strict=True)):
             try:
-                known = digest in seen or (source.name, digest) in self._digests
-                twin = self._twin(source, file, digest) if known else None
+                known = digest in seen or _content(source, target, digest) in self._digests
+                twin = self._twin(source, target, file, digest) if known else None
                 if twin is not None:
-                    self._skip(file, digest, twin)
+                    content = _content(source, target, digest)
+                    self._skip(file, digest, f"same content as {twin}", content)
                     continue
                 if not fresh:
                     types, rows = {bundle.dataset: bundle.type}, {bundle.dataset: bundle.file_rows}
-                    self._prepare(source, types, rows)
+                    self._prepare(sink, target, types, rows)
             except BadFile as error:
                 self._quarantine(file, error)
             else:
                 fresh.append(number)
-                self._digests[source.name, digest] = file
+                self._digests[_content(source, target, digest)] = file
         if fresh:
-            self._append_fresh(source, bundle, files, fresh)
+            self._append_fresh(source, target, bundle, files, fresh)
         self._reorder.written(ticket, bundle.rows.nbytes)
         self._schedule()
 
     def _append_fresh(
-        self, source: Source, bundle: Bundle, files: Sequence[DropFile], fresh: list[int]
+        self,
+        source: Source,
+        target: Target,
+        bundle: Bundle,
+        files: Sequence[DropFile],
+        fresh: list[int],
     ) -> None:
         """Append the rows of those files of the bundle whose numbers are ``fresh``."""
         rows, step = bundle.rows, bundle.file_rows
@@ -335,19 +387,25 @@ class Writer:
         for number in fresh:
             digest, rows_digest = bundle.digests[number]
             placement = Placement(bundle.dataset, RowRange(at, at + step), rows_digest)
-            self._keep(files[number], digest, source, (placement,))
+            self._keep(files[number], digest, source, target, (placement,))
             at += step
 
     def _keep(
-        self, file: DropFile, digest: str, source: Source, placements: tuple[Placement, ...]
+        self,
+        file: DropFile,
+        digest: str,
+        source: Source,
+        target: Target,
+        placements: tuple[Placement, ...],
     ) -> None:
-        self._written.append(_Written(file, digest, str(source.output), placements))
-        self._digests[source.name, digest] = file
+        captures = captures_text(source.captures(file.name))
+        self._written.append(_Written(file, digest, str(target.output), placements, captures))
+        self._digests[_content(source, target, digest)] = file
 
-    def _skip(self, file: DropFile, digest: str, twin: str) -> None:
-        why = f"same content as {twin}"
+    def _skip(self, file: DropFile, digest: str, why: str, content: _Content | None = None) -> None:
+        """:param content: what it repeats, if that may still be on its way."""
         event(INFO, f"skipped: {why}", source=file.source, file=file)
-        self._twins.append(Settled(self._new_ids(), file, State.SKIPPED, why, digest))
+        self._twins.append((content, Settled(self._new_ids(), file, State.SKIPPED, why, digest)))
 
     def _schedule(self) -> None:
         now = time.monotonic()
@@ -362,10 +420,10 @@ class Writer:
         return first
 
     def _take_back(self) -> None:
-        """Cut the rows of a file that did not come to its end."""
+        """Undo what was written of a file that did not come to its end."""
         opened, self._open = self._open, None
-        if opened is not None and opened.ends != opened.starts:
-            opened.sink.cut(opened.starts)
+        if opened is not None and opened.rows is not None:
+            opened.rows.undo()
 
     def _quarantine(self, file: DropFile, error: BadFile) -> None:
         reason = archive.reason_json(file, error)
@@ -396,7 +454,8 @@ class Writer:
             written, self._written = self._visible()
             if written:
                 self._publish(written)
-        self._digests = {(w.file.source, w.digest): w.file for w in self._written}
+        waiting = {w.file for w in self._written}
+        self._digests = {c: file for c, file in self._digests.items() if file in waiting}
 
     def _visible(self) -> tuple[list[_Written], list[_Written]]:
         """The files whose rows readers see, and those that wait, both in order.
@@ -440,8 +499,8 @@ class Writer:
         self.publish(whole=whole)
         entries, self._published = self._published, []
         # A twin may go when its like is safe, not before.
-        twins = [t for t in self._twins if (t.file.source, t.digest) not in self._digests]
-        self._twins = [t for t in self._twins if (t.file.source, t.digest) in self._digests]
+        twins = [twin for content, twin in self._twins if content not in self._digests]
+        self._twins = [(c, twin) for c, twin in self._twins if c in self._digests]
         if self._read_back and entries:
             for output in {e.output for e in entries}:
                 self._outputs[Path(output)].barrier()()
@@ -449,7 +508,7 @@ class Writer:
             self._read_back = False
         outputs = {Path(name) for name in {e.output for e in entries}}
         if self._open is not None:
-            outputs.add(self._open.source.output)
+            outputs.add(self._open.target.output)
         durable = self._config.commit.durability == "synced"
         barriers = [self._outputs[output].barrier() for output in outputs] if durable else []
         self._unsynced_bytes = 0
@@ -458,3 +517,12 @@ class Writer:
         self._commit_due = again if self._written else float("inf")
         if entries or twins or barriers:
             self._committer.hand(Batch(entries, twins, barriers))
+            # The commit before this one is through.
+            in_use = outputs | {Path(w.output) for w in self._written}
+            self._outputs.close_idle(in_use)
+
+
+def _content(source: Source, target: Target, digest: str) -> _Content:
+    """What makes two files of a source the same: what they hold, and where it goes."""
+    where = "" if source.fixed else "\0".join([str(target.output), *target.datasets])
+    return source.name, where, digest

@@ -31,6 +31,7 @@ class DatasetSpec:
     file_rows: int | None = None
     chunks: tuple[int, ...] | None = None
     filters: tuple[str, ...] | None = None
+    placed: bool = False  # rows are written at stated places, not appended
 
 
 class Sink(Protocol):
@@ -69,6 +70,14 @@ class Sink(Protocol):
 
         Readers see them after the next whole flush at latest.
         """
+        ...
+
+    def write(self, dataset: str, start: int, rows: np.ndarray) -> RowRange:
+        """Put ``rows`` at ``start`` of a ``placed`` dataset; rows never written read as fill."""
+        ...
+
+    def blank(self, dataset: str, rows: RowRange) -> bool:
+        """Make rows of a ``placed`` dataset as if never written; whether they were not."""
         ...
 
     def digest(self, dataset: str, rows: RowRange) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 import xxhash
-from h5py import h5f, h5p
+from h5py import h5a, h5d, h5f, h5p
 
 from ingestd import layout
 from ingestd.disk import sync_directory
@@ -92,6 +92,33 @@ class Hdf5Sink:
         with world(self.path):
             self._reserve.ahead_of(rows.nbytes)
             return self._live[dataset].append(rows)
+
+    def write(self, dataset: str, start: int, rows: np.ndarray) -> RowRange:
+        with world(self.path):
+            self._reserve.ahead_of(rows.nbytes)
+            return self._placed(dataset).write(start, rows)
+
+    def blank(self, dataset: str, rows: RowRange) -> bool:
+        with world(self.path):
+            return self._placed(dataset).blank(rows)
+
+    def allocated(self, dataset: str) -> list[RowRange]:
+        """The rows of ``dataset`` that have a chunk on disk, chunk by chunk."""
+        found: list[RowRange] = []
+        handle = self._live[dataset].handle
+
+        def note(chunk: h5py.h5d.StoreInfo) -> None:
+            start = chunk.chunk_offset[0]
+            found.append(RowRange(start, start + handle.chunks[0]))
+
+        with world(self.path):
+            handle.id.chunk_iter(note)
+        return found
+
+    def _placed(self, dataset: str) -> PlainDataset:
+        live = self._live[dataset]
+        assert isinstance(live, PlainDataset), "only rows of a placed dataset have a place"
+        return live
 
     def digest(self, dataset: str, rows: RowRange) -> str:
         with world(self.path):
@@ -202,9 +229,19 @@ class Hdf5Sink:
         open_ = functools.partial(open_dataset, self._file, name)
         made = open_().get_create_plist()
         # Parts of rows are gathered too: HDF5 would write each row of them by itself.
-        if not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]:
+        plain = not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]
+        # The chunks of a placed dataset come in any order, and more than once: HDF5 filters them.
+        if plain or self._is_placed(name):
             return PlainDataset(open_())
         return CompressedDataset(open_, self._workers, kept, rows_max)
+
+    def _is_placed(self, name: str) -> bool:
+        records = layout.records_path(name).encode()
+        return bool(
+            self._file is not None
+            and not name.startswith(layout.GROUP + "/")
+            and h5a.exists(h5d.open(self._file, records), layout.PLACED.encode())
+        )
 
     def _names(self) -> list[str]:
         found: list[str] = []

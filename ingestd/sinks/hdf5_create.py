@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import h5py
+import numpy as np
 
 from ingestd import layout
 from ingestd.chunks import ChunkPlan, plan_chunks
@@ -38,7 +39,7 @@ def create(
         )
         for key, value in spec.attrs.items():
             dataset.attrs[key] = value
-        file.create_dataset(
+        records = file.create_dataset(
             layout.records_path(name),
             shape=(0,),
             maxshape=(None,),
@@ -46,6 +47,8 @@ def create(
             dtype=layout.RECORD,
             track_times=False,
         )
+        if spec.placed:
+            records.attrs[layout.PLACED] = np.uint8(1)
     for group, values in attrs.items():
         file.require_group(group).attrs.update(values)
 

@@ -1,5 +1,5 @@
-"""An uncompressed dataset that is open for writing. Rows are handed to HDF5 about a megabyte
-at a time, and every flush hands over all."""
+"""A dataset that is open for writing, uncompressed, or placed. Rows are handed to HDF5 about a
+megabyte at a time, and every flush hands over all."""
 
 from __future__ import annotations
 
@@ -70,6 +70,30 @@ class PlainDataset:
             if self._waiting_rows >= self._full_rows:
                 self.write_out()
         return RowRange(start, start + len(rows))
+
+    def write(self, start: int, rows: np.ndarray) -> RowRange:
+        """Put ``rows`` at ``start``; those between the last and ``start`` read as fill."""
+        assert rows.dtype == self.type.dtype and rows.shape[1:] == self.type.row_shape
+        self.write_out()
+        stop = start + len(rows)
+        if stop > self._written:
+            self._id.set_extent((stop, *self.type.row_shape))
+            self._written = stop
+        write_rows(self._id, start, rows, self._memory)
+        return RowRange(start, stop)
+
+    def blank(self, rows: RowRange) -> bool:
+        """Write the fill value where something else stands; whether there was."""
+        self.write_out()
+        changed = False
+        step = max(1, CHUNK_BYTES // self.type.row_bytes)
+        for start in range(rows.start, rows.stop, step):
+            there = self.handle[start : min(start + step, rows.stop)]
+            empty = np.full_like(there, self.handle.fillvalue)
+            if there.tobytes() != empty.tobytes():
+                write_rows(self._id, start, empty, self._memory)
+                changed = True
+        return changed
 
     def write_out(self, *, whole: bool = True) -> None:
         """Hand the waiting rows to HDF5."""

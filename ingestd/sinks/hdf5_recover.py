@@ -44,6 +44,10 @@ class Held:
     ) -> None:
         self._file.close()
 
+    def placed(self, dataset: str) -> bool:
+        """Whether the rows of ``dataset`` stand where their files' names say."""
+        return layout.PLACED in self._file[layout.records_path(dataset)].attrs
+
     def rows(self, dataset: str) -> int:
         """The extent of ``dataset``."""
         return int(self._file[dataset].shape[0])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
+from contract.extra_cases import EXTRA_CASES
 
 from ingestd.formats import OpenFile
 from ingestd.formats.registry import FORMATS
@@ -26,6 +27,8 @@ class Case:
     """``arrays`` are the members that ``encode`` puts into a file of ``format``.
 
     ``cut_at_line_end_is_a_file``: a cut there gives a shorter file that nothing tells from a whole.
+    ``padding_bytes``: so many at its end say nothing, and nothing tells that they lack.
+    ``missing``: the install line of the libraries that make the file, if they are not there.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Case:
     encode: Callable[[Mapping[str, np.ndarray]], bytes]
     options: Mapping[str, Any] = field(default_factory=dict)
     cut_at_line_end_is_a_file: bool = False
+    padding_bytes: int = 0
+    missing: str = ""
 
     def bytes(self) -> bytes:
         return self.encode(self.arrays)
@@ -106,6 +111,10 @@ def table(
     return encode
 
 
+def raw(header: bytes = b"") -> Callable[[Mapping[str, np.ndarray]], bytes]:
+    return lambda arrays: header + arrays["data"].tobytes()
+
+
 CASES = [
     Case("npy", "npy", {"data": FLOATS}, npy),
     Case("npy frames", "npy", {"data": FRAMES}, npy),
@@ -120,6 +129,15 @@ CASES = [
     Case("npz deflated", "npz", {"frames": FRAMES, "run/floats": FLOATS}, npz_deflated),
     Case("npz fortran order", "npz", {"f": np.asfortranarray(FRAMES)}, npz_deflated),
     Case("npz no rows", "npz", {"none": np.zeros((0, 4))}, npz),
+    Case("raw", "raw", {"data": FLOATS}, raw(), {"dtype": "<f8", "shape": (3,), "rows": 40}),
+    Case(
+        "raw big endian after a header",
+        "raw",
+        {"data": FRAMES.astype(">u2")},
+        raw(b"a header"),
+        {"dtype": ">u2", "shape": (5, 7), "header": 8, "rows": 12},
+    ),
+    Case("raw values", "raw", {"data": POINTS["x"]}, raw(), {"dtype": "<f8", "rows": 9}),
     Case("csv", "csv", {"data": FLOATS}, table(), cut_at_line_end_is_a_file=True),
     Case(
         "csv names",
@@ -145,4 +163,5 @@ CASES = [
     ),
     Case("csv one column", "csv", {"data": FLOATS[:, :1]}, table(), cut_at_line_end_is_a_file=True),
     Case("csv no rows", "csv", {"data": np.zeros((0, 2))}, table(header="a,b"), {"header": True}),
+    *(Case(**case) for case in EXTRA_CASES),
 ]

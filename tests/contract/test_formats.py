@@ -7,17 +7,30 @@ import pickle
 import tracemalloc
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from contract.format_cases import CASES, Case, joined, npy_header, open_bytes, open_file, zipped
 
 from ingestd.errors import BadFile
-from ingestd.formats.registry import FORMATS, SUFFIXES, choose
+from ingestd.formats.registry import FORMATS, choose, suffixes
 
 SLABS = [1, 24, 100, 1000, 1 << 20]
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-each_format = pytest.mark.parametrize("name", sorted(FORMATS))
+
+
+def marked(cases: list[Case]) -> list[Any]:
+    """The cases by their names; those whose libraries are missing are skipped."""
+    return [
+        pytest.param(
+            case, id=case.name, marks=pytest.mark.skipif(bool(case.missing), reason=case.missing)
+        )
+        for case in cases
+    ]
+
+
+each_case = pytest.mark.parametrize("case", marked(CASES))
+each_format = pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"raw"}))  # any file is raw
 
 
 @each_case
@@ -105,7 +118,9 @@ def test_a_file_cut_anywhere_is_refused_or_gives_a_prefix_at_a_line_end(case: Ca
             found = {name: joined(opened, name, 100) for name in case.arrays}
         except BadFile:
             continue
-        assert case.cut_at_line_end_is_a_file and data[:cut].endswith(b"\n"), cut
+        whole = cut >= len(data) - case.padding_bytes
+        assert whole or (case.cut_at_line_end_is_a_file and data[:cut].endswith(b"\n")), cut
+        assert not whole or all(len(found[name]) == len(case.arrays[name]) for name in found)
         for name, array in case.arrays.items():
             assert array[: len(found[name])].tobytes() == found[name].tobytes()
 
@@ -196,8 +211,11 @@ def test_what_is_not_of_the_format_is_refused_with_a_remedy(name: str, data: byt
     assert peak_bytes < 3 << 20
 
 
-# Names alone are no sign of a table.
-@pytest.mark.parametrize("case", [c for c in CASES if c.name != "csv no rows"], ids=str)
+# Names alone are no sign of a table, and any bytes may be raw.
+TELLING = [c for c in CASES if c.name != "csv no rows" and c.format != "raw"]
+
+
+@pytest.mark.parametrize("case", marked(TELLING))
 def test_the_content_alone_tells_the_format(case: Case) -> None:
     head = case.bytes()[:512]
 
@@ -207,15 +225,15 @@ def test_the_content_alone_tells_the_format(case: Case) -> None:
 @each_format
 def test_a_suffix_in_any_case_tells_the_format_whatever_the_content(name: str) -> None:
     for suffix in FORMATS[name].suffixes:
-        assert suffix in SUFFIXES
+        assert suffix in suffixes(name)
         assert choose(f"run 1{suffix.upper()}", b"PK\x03\x04\x93NUMPY").name == name
 
 
 def test_a_file_of_no_format_is_refused_with_the_formats_known() -> None:
-    with pytest.raises(BadFile, match="csv, npy, npz"):
+    with pytest.raises(BadFile, match=r"csv, .*npy, npz, "):
         choose("notes.txt", b"Dear diary,\n")
-    with pytest.raises(BadFile, match="csv, npy, npz"):
-        choose("a.npy", b"", "fits")
+    with pytest.raises(BadFile, match=r"csv, .*npy, npz, "):
+        choose("a.npy", b"", "papyrus")
 
     assert choose("a.npy", b"", "csv").name == "csv"
 

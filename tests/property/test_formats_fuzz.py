@@ -40,14 +40,14 @@ class CountedFile(io.BytesIO):
 
 
 def read_all(
-    format_name: str, data: bytes, dtype: np.dtype | None = None, **options: object
+    format_name: str, data: bytes, wish: np.dtype | None = None, **options: object
 ) -> None:
     """Read every member; only BadFile is let off."""
     tracemalloc.start()
     try:
         opened = open_file(format_name, CountedFile(data), **options)
         for member in opened.members:
-            for slab in opened.slabs(member, SLAB_BYTES, dtype):
+            for slab in opened.slabs(member, SLAB_BYTES, wish):
                 assert slab.nbytes <= SLAB_BYTES or slab.ndim == 0 or len(slab) == 1
     except BadFile as error:
         assert error.expected and error.found and error.remedy
@@ -58,7 +58,7 @@ def read_all(
 
 
 @FUZZ
-@given(st.sampled_from(sorted(FORMATS)), st.binary(max_size=2000))
+@given(st.sampled_from(sorted(FORMATS.keys() - {"raw"})), st.binary(max_size=2000))
 def test_random_bytes_are_refused_or_read(name: str, data: bytes) -> None:
     read_all(name, data)
 
@@ -72,7 +72,7 @@ def test_sniffing_takes_any_head(head: bytes) -> None:
 
 @settings(FUZZ, max_examples=400)
 @given(
-    st.sampled_from(CASES),
+    st.sampled_from([case for case in CASES if not case.missing]),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
     st.booleans(),
     st.floats(0, 1),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.config import After, Config, Problem, Settle, config_name, load
 from ingestd.errors import ConfigError
+from ingestd.formats.registry import check_formats
 
 SOURCE = """\
 sources:
@@ -27,7 +28,7 @@ def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def loaded(text: str | bytes) -> Config:
     path = Path("c.yaml")
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load(path)
+    return load(path, check_formats)
 
 
 def mistakes(text: str | bytes) -> list[str]:
@@ -184,7 +185,7 @@ sources:
     [
         ("    machh: x\n", "5:5: unknown key 'machh'; did you mean 'match'?"),
         ("    name: x\n", "5:5: unknown key 'name'; the source is called 'frames'"),
-        ("    format: nyp\n", "5:13: format: 'nyp' is no format; did you mean 'npz'?"),
+        ("    format: nyp\n", "5:13: 'nyp' is no format; did you mean 'npz'?"),
         ("    duplicates: kip\n", "5:17: duplicates: 'kip' is not known; did you mean 'skip'?"),
         ("    recursive: 1\n", "5:16: recursive: found 1; write true or false"),
         ("    recursive: 'yes'\n", "5:16: recursive: found 'yes'; write true or false"),
@@ -226,15 +227,10 @@ def test_a_mistake_is_reported_where_it_stands(addition: str, problem: str) -> N
 @pytest.mark.parametrize(
     ("addition", "place"),
     [
-        ("    transform: a.b:c\n", "5:16"),
-        ("    format: hdf5\n", "5:13"),
         ("    roll: 1d\n", "5:5"),
         ("    keep: 7d\n", "5:5"),
         ("    publish: s3\n", "5:5"),
         ("    stream: kafka\n", "5:5"),
-        ("    datasets: {'{run}': {}}\n", "5:16"),
-        ("    datasets: {a: {place: '{seq}'}}\n", "5:27"),
-        ("    quarantine: 'failed/{run}'\n", "5:17"),
         ("publish: s3\n", "5:1"),
         ("http: 127.0.0.1:9464\n", "5:7"),
     ],
@@ -334,12 +330,12 @@ sources:
   1:
     drop: 2024-01-31
     output: o.h5
-  on: {drop: d, output: o.h5, options: {time: 1:30}}
+  on: {drop: d, output: o.h5, attrs: {/a: {time: 1:30}}}
 """)
 
     assert list(config.sources) == ["1", "on"]
     assert config.sources["1"].drop == Path("2024-01-31")
-    assert config.sources["on"].options == {"time": "1:30"}
+    assert config.sources["on"].attrs == {"/a": {"time": "1:30"}}
 
 
 def test_a_byte_order_mark_is_no_mistake() -> None:

@@ -60,7 +60,7 @@ def decoded(source: Source, name: str, file: DropFile | None = None) -> list[Mes
 
     taker = threading.Thread(target=take)
     taker.start()
-    Decoder({"s": source}, reorder, MEMORY, Likes()).decode(
+    Decoder({"s": source}, reorder, MEMORY, Likes(), {}).decode(
         0, Task((file or drop_file(source, name),))
     )
     taker.join()
@@ -161,7 +161,7 @@ def test_rows_of_half_the_memory_in_many_files_at_once_are_no_deadlock(tmp_path)
     endings: list[int] = []
 
     def work() -> None:
-        decoder = Decoder({"s": source}, reorder, MEMORY, Likes())
+        decoder = Decoder({"s": source}, reorder, MEMORY, Likes(), {})
         while todo:
             ticket = todo.pop()
             decoder.decode(ticket, Task((drop_file(source, f"{ticket}.npy"),)))
@@ -375,7 +375,7 @@ def test_when_the_flow_stops_a_decoder_that_waits_ends(tmp_path) -> None:
 
     def work() -> None:
         try:
-            Decoder({"s": source}, reorder, MEMORY, Likes()).decode(1, Task((file,)))
+            Decoder({"s": source}, reorder, MEMORY, Likes(), {}).decode(1, Task((file,)))
         except Closed as closed:
             result.append(closed)
 
@@ -389,7 +389,7 @@ def test_when_the_flow_stops_a_decoder_that_waits_ends(tmp_path) -> None:
 
 
 def a_plan(dataset: Mapping[str, object], members: dict[str, ArrayInfo], tmp_path: Path):
-    return plan_rows(make_source(tmp_path, datasets={"/entry/frames": dataset}), members)
+    return plan_rows(make_source(tmp_path, datasets={"/entry/frames": dataset}).datasets, members)
 
 
 def info(dtype: str = "f8", *shape: int | None) -> ArrayInfo:

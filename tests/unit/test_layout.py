@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ingestd.layout import RECORD, committed_rows, dataset_path, records_path
+from ingestd.layout import (
+    RECORD,
+    RECORD_STRUCT,
+    captures_text,
+    committed_rows,
+    dataset_path,
+    records_path,
+)
 
 
 @pytest.mark.parametrize("dataset", ["/data", "/entry/data", "/files", "/a/files/b"])
@@ -17,10 +24,18 @@ def test_records_stand_beside_their_dataset_and_lead_back_to_it(dataset: str) ->
 
 
 def test_the_record_in_existing_files_does_not_change() -> None:
-    names = "first_row rows name digest mtime_ns committed_ns source file_id file_digest datasets"
+    first = "first_row rows name digest mtime_ns committed_ns source file_id file_digest datasets"
 
-    assert RECORD.names == tuple(names.split())
-    assert RECORD.itemsize == 8 + 8 + 255 + 32 + 8 + 8 + 64 + 8 + 32 + 4
+    assert RECORD.names == (*first.split(), "captures")  # new ones come last
+    assert RECORD.itemsize == 8 + 8 + 255 + 32 + 8 + 8 + 64 + 8 + 32 + 4 + 128
+    assert RECORD_STRUCT.size == RECORD.itemsize
+
+
+def test_captures_that_are_too_many_lose_the_last_whole() -> None:
+    assert captures_text({}) == ""
+    assert captures_text({"run": 7, "name": "é"}) == '{"run":7,"name":"é"}'
+    assert captures_text({"run": 7, "name": "x" * 200}) == '{"run":7}'
+    assert captures_text({"name": "x" * 200}) == ""
 
 
 def test_rows_are_committed_up_to_the_end_of_the_last_record() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -288,10 +289,43 @@ def test_a_damaged_database_is_said_with_a_remedy_by_whatever_reads_it(ledger, p
     damaged.close()
 
 
+FIRST_LAYOUT = re.sub(r",[^,]*\n    captures TEXT.*\n", "\n", SCHEMA)
+
+
+def test_a_ledger_of_the_second_layout_is_brought_up_to_this_one(path) -> None:
+    old = sqlite3.connect(path)
+    old.executescript(FIRST_LAYOUT + "PRAGMA user_version = 2;")
+    old.close()
+
+    ledger = Ledger(path)
+
+    ledger.intend([entry(1, {"/a": (0, 5)})._replace(captures='{"run":7}')])
+    assert [e.captures for e in ledger.pending(OUT)] == ['{"run":7}']
+    ledger.close()
+
+
+def test_the_same_content_is_told_apart_by_where_it_went(ledger) -> None:
+    committed(ledger, entry(1, {"/a": (0, 5), "/b": (0, 5)}))
+    (digest,) = ledger._db.execute("SELECT digest FROM files").fetchone()
+
+    assert ledger.holds("s", digest) is not None
+    assert ledger.holds("s", digest, (OUT, ["/c", "/b"])) is not None
+    assert ledger.holds("s", digest, (OUT, ["/c"])) is None
+    assert ledger.holds("s", digest, ("other.h5", ["/b"])) is None
+
+
+def test_rows_that_were_placed_and_what_fed_them_are_told(ledger) -> None:
+    committed(ledger, entry(1, {"/a": (7, 9)}), entry(2, {"/a": (0, 2), "/b": (1, 2)}))
+
+    assert [(g.start, g.stop) for g in ledger.placed(OUT, "/a").missing(0, 9)] == [(2, 7)]
+    assert ledger.fed_by("s") == {OUT: ["/a", "/b"]}
+    assert ledger.fed_by("another") == {}
+
+
 def test_a_ledger_of_the_first_layout_is_brought_up_to_this_one(path) -> None:
     old = sqlite3.connect(path)
     old.executescript(
-        SCHEMA.replace("files (digest, mtime_ns)", "files (digest, source)")
+        FIRST_LAYOUT.replace("files (digest, mtime_ns)", "files (digest, source)")
         + "CREATE INDEX files_pending ON files (id) WHERE state = 'pending';"
         + "PRAGMA user_version = 1;"
     )

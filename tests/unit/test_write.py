@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from ingestd.model import (
 )
 from ingestd.pipeline import archive
 from ingestd.pipeline.commit import Committer, Progress
+from ingestd.pipeline.outputs import Outputs
 from ingestd.pipeline.reorder import Reorder
 from ingestd.pipeline.write import Writer
 from ingestd.sinks import DatasetSpec
@@ -79,6 +81,21 @@ class MemorySink:
         self.data[dataset].append(rows)
         return RowRange(start, start + len(rows))
 
+    def write(self, dataset: str, start: int, rows: np.ndarray) -> RowRange:
+        self._step("rows")
+        held = self.array(dataset)
+        stop = start + len(rows)
+        grown = np.zeros((max(len(held), stop), *rows.shape[1:]), rows.dtype)
+        grown[: len(held)] = held
+        grown[start:stop] = rows
+        self.data[dataset] = [grown]
+        return RowRange(start, stop)
+
+    def blank(self, dataset: str, rows: RowRange) -> bool:
+        self._step("blank")
+        self.write(dataset, rows.start, np.zeros_like(self.array(dataset)[rows.start : rows.stop]))
+        return True
+
     def digest(self, dataset: str, rows: RowRange) -> str:
         self._step("digest")
         held = self.array(dataset)[rows.start : rows.stop]
@@ -116,6 +133,7 @@ class Bench:
         self.source = self.config.sources["s"]
         self.steps: list[str] = []
         self.sink = MemorySink(self.steps)
+        self.sinks = defaultdict(lambda: MemorySink(self.steps), {self.source.output: self.sink})
         self.ledger = Ledger(root / "ledger.sqlite")
         self.reorder = Reorder(MEMORY)
         self.progress = Progress()
@@ -183,7 +201,7 @@ class Bench:
         return Writer(
             self.config,
             self.ledger,
-            {self.source.output: self.sink},
+            Outputs({}, lambda output: self.sinks[output], lambda output: None),
             self.reorder,
             self,
             committer,

@@ -104,7 +104,9 @@ def take(sink: Hdf5Sink, root: Path, *arrays: np.ndarray, **dataset: object) -> 
     for array in arrays:
         members = {"data": ArrayInfo(array.dtype, array.shape)}
         ((path, (_, row_type)),) = plan_rows(source.datasets, members).items()
-        check_types(source.output, {n: t for n, t in sink.types.items() if n == path}, {path: row_type})
+        check_types(
+            source.output, {n: t for n, t in sink.types.items() if n == path}, {path: row_type}
+        )
         sink.ensure({path: dataset_spec(source.datasets[path], row_type, len(array))}, {})
         sink.append(path, cast(array, row_type.dtype))
     return row_type

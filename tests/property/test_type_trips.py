@@ -112,7 +112,7 @@ def take(sink: Hdf5Sink, root: Path, *arrays: np.ndarray, **dataset: object) -> 
     return row_type
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     dtype=st.one_of(SCALARS, compounds()),
     shape=npst.array_shapes(min_dims=1, max_dims=3, max_side=4),
@@ -277,3 +277,31 @@ def test_a_bit_field_is_read_as_the_unsigned_integer_of_its_width(tmp_path) -> N
     assert row_type.dtype.itemsize == 2
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["data"][:].tolist() == [1, 2, 0xFFFF]
+
+
+@pytest.mark.parametrize("filter_code", [h5py.h5z.FILTER_NBIT, h5py.h5z.FILTER_SZIP])
+def test_values_that_other_filters_packed_are_taken(tmp_path, filter_code: int) -> None:
+    if not h5py.h5z.filter_avail(filter_code):
+        pytest.skip("HDF5 lacks the filter")
+    twelve_bits = h5py.h5t.STD_U16LE.copy()
+    twelve_bits.set_precision(12)
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_chunk((8,))
+    values = np.arange(8, dtype="u2") * 500
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        space = h5py.h5s.create_simple((8,))
+        if filter_code == h5py.h5z.FILTER_NBIT:
+            how.set_filter(filter_code, h5py.h5z.FLAG_OPTIONAL, ())
+        else:
+            how.set_szip(h5py.h5z.SZIP_NN_OPTION_MASK, 8)
+        h5py.h5d.create(file.id, b"data", twelve_bits, space, how)
+        file["data"][:] = values
+        packed = file["data"][:]
+    sink = Hdf5Sink(tmp_path / "out.h5")
+
+    take(sink, tmp_path, packed)
+    sink.close()
+
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["data"].dtype == "u2"
+        assert np.array_equal(file["data"][:], values)

@@ -244,11 +244,6 @@ class Output:
         """How many rows stand in the dataset, committed or not."""
         return len(self._live(dataset).rows)
 
-    def row_type(self, dataset: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """The dtype and the shape of one row."""
-        rows = self._live(dataset).rows
-        return rows.dtype, rows.shape[1:]
-
     def chunks(self, dataset: str) -> tuple[int, ...] | None:
         """The shape of a chunk; None: it is stored without."""
         chunks: tuple[int, ...] | None = self._live(dataset).rows.chunks

@@ -1,6 +1,7 @@
 """Drop array files into a directory; get an HDF5 dataset that grows and survives anything.
 
-To read what it wrote, as it comes: :func:`open_tail`. To look into it: :func:`open`.
+To read what it wrote, as it comes: :func:`open_tail`. To look into it: :func:`open`. To hand files
+in and know that their rows are durable: :func:`put`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingestd.handin import NotDurable as NotDurable
+    from ingestd.handin import put as put
     from ingestd.tail import Block as Block
     from ingestd.tail import Position as Position
     from ingestd.tail import Tail as Tail
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 
 _LATE = {
     "Block": ("ingestd.tail", "Block"),
+    "NotDurable": ("ingestd.handin", "NotDurable"),
     "Position": ("ingestd.tail", "Position"),
     "Tail": ("ingestd.tail", "Tail"),
     "View": ("ingestd.tail", "View"),
     "open": ("ingestd.tail", "open_view"),
     "open_tail": ("ingestd.tail", "open_tail"),
     "open_xarray": ("ingestd.xarray", "open_xarray"),
+    "put": ("ingestd.handin", "put"),
 }
 """What is imported only when it is used: its module, and its name there."""
 

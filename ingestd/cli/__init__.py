@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": ("read", "Read every committed row back, and compare."),
     "repair": ("mend", "Make an HDF5 file that a crash left behind open again."),
     "retry": ("mend", "Put quarantined files back."),
+    "put": ("put", "Hand files in, and wait until their rows are durable."),
     "init": ("starter", "Write a commented starter config."),
     "schema": ("starter", "Print the config's JSON Schema."),
 }

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from ingestd import layout
-from ingestd.model import shown
+from ingestd.model import RowType, shown
 from ingestd.tail.handles import Handles, Live, identity_at
 from ingestd.tail.opening import (
     PATIENCE_SECONDS,
@@ -244,11 +244,6 @@ class Output:
         """How many rows stand in the dataset, committed or not."""
         return len(self._live(dataset).rows)
 
-    def row_type(self, dataset: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """The dtype and the shape of one row."""
-        rows = self._live(dataset).rows
-        return rows.dtype, rows.shape[1:]
-
     def chunks(self, dataset: str) -> tuple[int, ...] | None:
         """The shape of a chunk; None: it is stored without."""
         chunks: tuple[int, ...] | None = self._live(dataset).rows.chunks
@@ -274,6 +269,11 @@ class Output:
                 f"the dataset has {len(rows)}"
             )
         return np.asarray(rows[start:stop])
+
+    def row_type(self, dataset: str) -> RowType:
+        """What the dataset's rows are."""
+        rows = self._live(dataset).rows
+        return RowType(rows.dtype, rows.shape[1:], layout.units_of(rows.attrs))
 
     def select(self, dataset: str, selection: tuple[Any, ...]) -> Any:
         """What h5py gives for ``selection``, which must not reach beyond what is committed."""

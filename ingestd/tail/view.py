@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ingestd.errors import UsageError
-from ingestd.model import shown
+from ingestd.model import RowType, shown
 from ingestd.tail.audit import Origin, origin
 from ingestd.tail.files import Files
 from ingestd.tail.opening import CannotOpen, CutBack, Missing, NoSuchDataset, named
@@ -159,7 +159,7 @@ class View:
         """What stands at ``selection`` of the rows that are committed."""
 
         def read(output: Output) -> Any:
-            asked = selected(selection, self.end(dataset), len(output.row_type(dataset)[1]))
+            asked = selected(selection, self.end(dataset), len(output.row_type(dataset).row_shape))
             index, record = output.last(dataset)
             rows = output.select(dataset, asked.stored)
             if record is not None and output.written:
@@ -232,17 +232,17 @@ class Rows:
     @property
     def shape(self) -> tuple[int, ...]:
         """``(rows, *row_shape)``"""
-        return len(self), *self._type[1]
+        return len(self), *self._type.row_shape
 
     @property
     def dtype(self) -> np.dtype:
         """Of one value."""
-        return self._type[0]
+        return self._type.dtype
 
     @property
     def ndim(self) -> int:
         """1 for rows of one value."""
-        return 1 + len(self._type[1])
+        return 1 + len(self._type.row_shape)
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -285,5 +285,5 @@ class Rows:
         return f"<rows {self.name!r}: shape {self.shape}, type {self.dtype.str!r}>"
 
     @cached_property
-    def _type(self) -> tuple[np.dtype, tuple[int, ...]]:
+    def _type(self) -> RowType:
         return self.view.work(lambda output: output.row_type(self.name))

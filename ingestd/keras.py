@@ -1,4 +1,7 @@
-"""Keras over an output: :class:`GrowingDataset` has more batches with each epoch."""
+"""Keras over an output: :class:`GrowingDataset` takes in at an epoch's end what came meanwhile.
+
+Its batches hold committed rows only.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,16 @@ from ingestd.tail import View
 
 
 class GrowingDataset(keras.utils.PyDataset):
-    """Batches of committed rows: ``model.fit(GrowingDataset("data/iris.h5", "/X", "/y"))``.
+    """Batches of committed rows, more of them after each epoch.
 
-    An epoch has the rows that were committed when it began; at its end those that came since are
-    taken in. A batch is ``(x, y)``, or ``x``, NumPy arrays of ``batch_size`` rows, the last one of
-    fewer. They are in the order of the file; ``fit`` shuffles the order of batches, as it does by
-    default.
+    ``fit`` counts the batches once, at its start, so let it do one epoch at a time::
+
+        rows = GrowingDataset("data/iris.h5", "/X", "/y")
+        for epoch in range(10):
+            model.fit(rows, initial_epoch=epoch, epochs=epoch + 1)
+
+    A batch is ``(x, y)``, or ``x``: NumPy arrays of ``batch_size`` rows, the last one of fewer, in
+    the order of the file. ``fit`` shuffles the batches.
     """
 
     def __init__(

@@ -145,3 +145,40 @@ def test_h5dump_and_h5ls_open_the_file_itself_when_the_daemon_has_ended(
 
     assert listed(tmp_path / "data.h5") == [["/entry/data", "Dataset", "{3/Inf, 2, 3}"]]
     assert "15, 16, 17\n" in dumped.stdout, dumped.stdout
+
+
+def test_torch_workers_share_live_rows_also_over_a_killed_writer(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="pip install torch")
+    import multiprocessing
+
+    from torch.utils.data import DataLoader
+
+    from ingestd.torch import TailDataset
+
+    stop = multiprocessing.get_context("fork").Event()
+    tail = TailDataset(tmp_path / "data.h5", "/entry/data", stop=stop, timeout=60, block_rows=4)
+    loader = DataLoader(tail, batch_size=1, num_workers=2, in_order=False)
+    seen: list[int] = []
+
+    def put(number: int) -> None:
+        drop(
+            tmp_path / f"drop/frames/{number}.npy",
+            lambda path: save(path, frames(number * 3, number * 3 + 3)),
+        )
+
+    with Station(tmp_path, CONFIG) as station:
+        put(0)
+        batches = iter(loader)
+        seen += [int(next(batches)[0, 0, 0]) // 6 for _ in range(3)]
+        for number in range(1, 8):
+            put(number)
+        station.kill()
+    with Station(tmp_path):
+        for number in range(8, 16):
+            put(number)
+        seen += [int(next(batches)[0, 0, 0]) // 6 for _ in range(45)]
+        stop.set()
+        late = list(batches)
+
+    assert sorted(seen) == list(range(48))
+    assert late == []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ingestd.tail import View as View
     from ingestd.tail import open_tail as open_tail
     from ingestd.tail import open_view as open  # noqa: F401
+    from ingestd.xarray import open_xarray as open_xarray
 
 _LATE = {
     "Block": ("ingestd.tail", "Block"),
@@ -27,6 +28,7 @@ _LATE = {
     "View": ("ingestd.tail", "View"),
     "open": ("ingestd.tail", "open_view"),
     "open_tail": ("ingestd.tail", "open_tail"),
+    "open_xarray": ("ingestd.xarray", "open_xarray"),
     "put": ("ingestd.handin", "put"),
 }
 """What is imported only when it is used: its module, and its name there."""

@@ -253,6 +253,10 @@ class Output:
         """The dataset's attributes."""
         return dict(self._live(dataset).rows.attrs)
 
+    def group_attributes(self, group: str) -> dict[str, Any]:
+        """The attributes of a group, ``/`` being the file's own."""
+        return dict(self._open().file[group].attrs)
+
     def rows(self, dataset: str, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop``, ``(stop - start, *row_shape)``; final below `committed`.
 

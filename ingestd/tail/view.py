@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from ingestd.errors import UsageError
 from ingestd.model import RowType, shown
 from ingestd.tail.audit import Origin, origin
 from ingestd.tail.files import Files
@@ -129,6 +130,30 @@ class View:
             return self._ends[dataset]
 
         return self.work(count)
+
+    def placed(self, dataset: str) -> bool:
+        """Whether the rows of ``dataset`` stand where files say, perhaps with gaps."""
+        return self.work(lambda output: output.placed(output.resolve(dataset)))
+
+    def lockstep(self, datasets: Sequence[str]) -> int:
+        """How many rows all of ``datasets`` have, of which row n of one belongs to row n of all.
+
+        One of them may have more, if a file was committed while we looked.
+
+        :raises UsageError: they are not filled in lockstep, as files bring more rows to one.
+        """
+        ends = {dataset: self.end(dataset) for dataset in datasets}
+        end = min(ends.values())
+        if end and max(ends.values()) > end:
+            # Files are committed in all of their datasets, so there is one that ends here in each.
+            last = {dataset: self.trace(dataset, end - 1) for dataset in datasets}
+            if len({(origin.file_id, origin.rows.stop) for origin in last.values()}) > 1:
+                raise UsageError(
+                    f"{named(self.path)}: row {end - 1} is of another file, or of another row of "
+                    f"it, in some of {', '.join(map(shown, datasets))}: they have no common rows. "
+                    "Open them one by one"
+                )
+        return end
 
     def select(self, dataset: str, selection: Any) -> Any:
         """What stands at ``selection`` of the rows that are committed."""

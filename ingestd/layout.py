@@ -27,10 +27,6 @@ PLACED = "placed"
 """Attribute of the records of a dataset whose rows stand where their files' names say: records are
 in order of arrival, and between the rows that they name others are not yet written (fill value)."""
 
-PLACED = "placed"
-"""Attribute of the records of a dataset whose rows stand where their files' names say: records are
-in order of arrival, and between the rows that they name others are not yet written (fill value)."""
-
 RECORD = np.dtype(
     [
         ("first_row", "<u8"),
@@ -79,9 +75,27 @@ def records_path(dataset: str) -> str:
     return f"{GROUP}{dataset}/files"
 
 
+def key_path(dataset: str) -> str:
+    """Where the keys of ``dataset`` stand, if it has any: n + 1 for each committed row n, uint64.
+
+    Their readers, swmr_tools of Diamond Light Source, take a row to be there when its key is not 0.
+    """
+    return f"{GROUP}{dataset}/key"
+
+
+def finished_path(dataset: str) -> str:
+    """Where a dataset with keys tells, as one uint8, whether no writer has the file open (1)."""
+    return f"{GROUP}{dataset}/finished"
+
+
+def is_records(path: str) -> bool:
+    """Whether what stands at ``path``, below ``GROUP``, are records."""
+    return path.endswith("/files")
+
+
 def dataset_path(records: str) -> str:
     """The dataset whose records stand at ``records``."""
-    assert records.startswith(GROUP) and records.endswith("/files"), records
+    assert records.startswith(GROUP) and is_records(records), records
     return records[len(GROUP) : -len("/files")]
 
 

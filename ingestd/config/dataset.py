@@ -242,6 +242,10 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     attrs: Attrs = Field(
         default_factory=dict, description="Attributes of the dataset: units, long_name, ..."
     )
+    keys: StrictBool = Field(
+        False,
+        description="true: /ingestd/PATH/key and /ingestd/PATH/finished, for Diamond's swmr_tools",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -253,6 +257,8 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         refuse_filters(self.filters, self.compression.name)
         if self.chunks is not None and self.chunk_rows is not None:
             raise ValueError("chunks and chunk_rows are both set; leave chunk_rows out")
+        if self.keys and self.place_capture is not None:
+            raise ValueError("keys are of rows that are appended; leave out keys, or place")
         if self.columns and self.dtype is not None:
             fields_of(self.columns, make_dtype(self.dtype))
         return self

@@ -264,6 +264,7 @@ def dataset_spec(dataset: Dataset, row_type: RowType, file_rows: int | None = No
         dataset.chunks,
         dataset.filters,
         placed=dataset.place_capture is not None,
+        keyed=dataset.keys,
     )
 
 

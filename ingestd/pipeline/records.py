@@ -1,4 +1,4 @@
-"""The record of each drop file: readers rely on it, and recovery looks for it."""
+"""The record of each drop file: readers rely on it, and recovery looks for it. Keys go with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ingestd.errors import BrokenInvariant
-from ingestd.layout import NAME_BYTES, RECORD, RECORD_STRUCT, records_path
+from ingestd.layout import NAME_BYTES, RECORD, RECORD_STRUCT, key_path, records_path
 from ingestd.model import Entry, Placement
 from ingestd.sinks import Sink
 
@@ -17,7 +17,8 @@ from ingestd.sinks import Sink
 def append_records(
     sink: Sink, entries: Sequence[Entry], there: Collection[tuple[int, str]] = ()
 ) -> None:
-    """Append the record (``layout.RECORD``) of each entry, in every dataset that it feeds.
+    """Append the record (``layout.RECORD``) of each entry, in every dataset that it feeds,
+    and the keys of its rows where there are keys.
 
     ``there``: records that exist, by file id and dataset.
     """
@@ -29,6 +30,20 @@ def append_records(
     for dataset, pairs in wanted.items():
         path = records_path(dataset)
         sink.append(path, _records(pairs, sink.types[path].dtype))
+        append_keys(sink, dataset, pairs[-1][1].rows.stop)
+
+
+def append_keys(sink: Sink, dataset: str, stop: int) -> int:
+    """Append the keys of the rows up to ``stop`` that have none yet; how many.
+
+    None, if the dataset is not one with keys.
+    """
+    path = key_path(dataset)
+    if path not in sink.types:
+        return 0
+    keys = np.arange(sink.rows(path) + 1, stop + 1, dtype="<u8")
+    sink.append(path, keys)
+    return len(keys)
 
 
 def _records(pairs: list[tuple[Entry, Placement]], dtype: np.dtype) -> np.ndarray:

@@ -18,12 +18,12 @@ import numpy as np
 from ingestd.config import Source
 from ingestd.errors import BrokenInvariant
 from ingestd.journal import event
-from ingestd.layout import records_path
+from ingestd.layout import GROUP, key_path, records_path
 from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 from ingestd.pipeline.archive import let_go
-from ingestd.pipeline.records import append_records
+from ingestd.pipeline.records import append_keys, append_records
 from ingestd.repair import CannotRepair, inspect, repair
 from ingestd.rowset import RowSet
 from ingestd.sinks.hdf5 import Hdf5Sink, world
@@ -61,7 +61,8 @@ def recover(
                 _adopt(held, str(path), ledger)
             kept, cuts = _reconcile(held, path, ledger)
             recorded = _recorded(held, kept)
-            placed = [dataset for dataset in held.datasets if held.placed(dataset)]
+            datasets = list(held.datasets)
+            placed = [dataset for dataset in datasets if held.placed(dataset)]
     sink = open_sink(path)
     try:
         if cuts:
@@ -71,6 +72,9 @@ def recover(
         for dataset in placed:
             _blank(sink, dataset, ledger.placed(str(path), dataset))
         _finish(sink, ledger, str(path), kept, recorded)
+        # Of the rows that are left; what a crash kept from having a key gets it now.
+        if sum(append_keys(sink, dataset, sink.rows(dataset)) for dataset in datasets):
+            sink.flush()
     except BaseException:
         sink.abandon()
         raise
@@ -162,6 +166,8 @@ def _reconcile(held: Held, path: Path, ledger: Ledger) -> tuple[list[Entry], dic
         records = held.records_up_to(dataset, last)
         if held.records(dataset) > records:
             cuts[records_path(dataset)] = records
+        if held.keys(dataset) > end:
+            cuts[key_path(dataset)] = end
     gone = [dataset for dataset, (_, last) in ends.items() if last]
     if gone:
         raise BrokenInvariant(_lost(path, gone[0], "the dataset is not there"))
@@ -223,7 +229,11 @@ def _blank(sink: Hdf5Sink, dataset: str, placed: RowSet) -> None:
 
 
 def _rows_only(cuts: Mapping[str, int]) -> dict[str, object]:
-    return {d.strip("/").replace("/", "_"): end for d, end in cuts.items() if "/files" not in d}
+    return {
+        d.strip("/").replace("/", "_"): end
+        for d, end in cuts.items()
+        if not d.startswith(GROUP + "/")
+    }
 
 
 def _adopt(held: Held, output: str, ledger: Ledger) -> None:

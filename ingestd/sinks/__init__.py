@@ -32,6 +32,7 @@ class DatasetSpec:
     chunks: tuple[int, ...] | None = None
     filters: tuple[str, ...] | None = None
     placed: bool = False  # rows are written at stated places, not appended
+    keyed: bool = False  # each row has a key (layout.key_path)
 
 
 class Sink(Protocol):

@@ -157,6 +157,7 @@ class Hdf5Sink:
         with world(self.path):
             for live in self._live.values():
                 live.write_out()
+            self._say_finished(True)
             self._close_file()
         self._workers.stop()
 
@@ -168,6 +169,15 @@ class Hdf5Sink:
         self._workers.stop()
         with world(self.path):
             self._close_file()
+
+    def _say_finished(self, finished: bool) -> None:
+        """Tell readers that go by keys whether there will be no more, for now."""
+        for name in self._live:
+            if layout.key_path(name) in self._live:
+                flag = h5py.Dataset(open_dataset(self._file, layout.finished_path(name)))
+                if bool(flag[0]) != finished:
+                    flag[0] = finished
+                    flag.flush()
 
     def _close_file(self) -> None:
         self._live.clear()
@@ -222,6 +232,7 @@ class Hdf5Sink:
                 self._live[name] = self._open_dataset(
                     name, (kept or {}).get(name), (ends or {}).get(name)
                 )
+            self._say_finished(False)
 
     def _open_dataset(
         self, name: str, kept: Kept | None, rows_max: int | None
@@ -248,9 +259,13 @@ class Hdf5Sink:
         root = h5py.Group(h5py.h5g.open(self._file, b"/"))
 
         def visit(name: str, item: h5py.HLObject) -> None:
-            if isinstance(item, h5py.Dataset):
-                records = f"{layout.GROUP}/{name}"
-                found.extend([layout.dataset_path(records), records])
+            path = f"{layout.GROUP}/{name}"
+            if not isinstance(item, h5py.Dataset):
+                return
+            if layout.is_records(path):
+                found.extend([layout.dataset_path(path), path])
+            elif path.endswith("/key"):
+                found.append(path)
 
         if layout.GROUP in root:
             root[layout.GROUP].visititems(visit)

@@ -16,6 +16,8 @@ from ingestd.sinks import DatasetSpec
 GZIP_LEVEL = 1
 """The level of a ``gzip`` without one: one of those that are fast."""
 
+KEYS_PER_CHUNK = 1024
+
 
 def create(
     file: h5py.File,
@@ -49,8 +51,16 @@ def create(
         )
         if spec.placed:
             records.attrs[layout.PLACED] = np.uint8(1)
+        if spec.keyed:
+            _create_keys(file, name)
     for group, values in attrs.items():
         file.require_group(group).attrs.update(values)
+
+
+def _create_keys(file: h5py.File, name: str) -> None:
+    how = {"maxshape": (None,), "track_times": False}
+    file.create_dataset(layout.key_path(name), (0,), "<u8", chunks=(KEYS_PER_CHUNK,), **how)
+    file.create_dataset(layout.finished_path(name), (1,), "u1", chunks=(1,), **how)
 
 
 def chunk_plan(spec: DatasetSpec) -> ChunkPlan:

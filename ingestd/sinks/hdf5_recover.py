@@ -30,7 +30,7 @@ class Held:
             self._file[layout.GROUP].visititems(self._visit)
 
     def _visit(self, name: str, item: h5py.HLObject) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and layout.is_records(name):
             self.datasets.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
 
     def __enter__(self) -> Held:
@@ -51,6 +51,11 @@ class Held:
     def rows(self, dataset: str) -> int:
         """The extent of ``dataset``."""
         return int(self._file[dataset].shape[0])
+
+    def keys(self, dataset: str) -> int:
+        """How many keys ``dataset`` has; none, if it is not one with keys."""
+        path = layout.key_path(dataset)
+        return int(self._file[path].shape[0]) if path in self._file else 0
 
     def records(self, dataset: str) -> int:
         """How many records ``dataset`` has."""

@@ -72,15 +72,16 @@ def _grow_and_cut(dataset: h5py.Dataset) -> None:
 def main() -> None:
     """Grow and cut every dataset of the file named on the command line, on an overlay."""
     path = Path(sys.argv[1])
-    records: list[str] = []
+    names: list[str] = []
     with h5py.File(path, "r", locking=False) as file:
         file[layout.GROUP].visititems(
-            lambda name, item: records.append(name) if isinstance(item, h5py.Dataset) else None
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
         )
-    for name in records:
+    for name in names:
         # An overlay for each: it holds all that is written to it.
         with open_overlay(path) as overlay, h5py.File(overlay, "r+", libver=LIBVER) as file:
             _grow_and_cut(file[f"{layout.GROUP}/{name}"])
-            dataset = file[layout.dataset_path(f"{layout.GROUP}/{name}")]
-            need_filters(dataset.id)
-            _grow_and_cut(dataset)
+            if layout.is_records(name):
+                dataset = file[layout.dataset_path(f"{layout.GROUP}/{name}")]
+                need_filters(dataset.id)
+                _grow_and_cut(dataset)

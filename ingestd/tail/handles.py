@@ -109,7 +109,7 @@ class Handles:
         found: list[str] = []
 
         def visit(name: str, item: h5py.HLObject) -> None:
-            if isinstance(item, h5py.Dataset) and name.endswith("/files"):
+            if isinstance(item, h5py.Dataset) and layout.is_records(name):
                 found.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
 
         # Under the lock, since a refresh must not come upon what is open while we look.

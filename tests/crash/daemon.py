@@ -36,7 +36,7 @@ sources:
     drop: drop/lone
     output: data/out.h5
     datasets:
-      /lone: {}
+      /lone: {keys: true}
 """
 
 
@@ -189,6 +189,9 @@ def assert_rows(output: Path, good: dict[str, list[tuple[str, int]]]) -> None:
                 files.setdefault(record["source"].decode(), []).append((name, rows))
                 at += rows
             assert file[dataset].shape[0] == at, f"{dataset}: rows that no record names"
+            if (key := layout.key_path(dataset)) in file:
+                assert np.array_equal(file[key], np.arange(at) + 1), f"{dataset}: wrong keys"
+                assert file[layout.finished_path(dataset)][:].tolist() == [1]
     for source, dropped in good.items():
         datasets = ["/pairs/X", "/pairs/y"] if source == "pairs" else []
         datasets = datasets or [name for name, files in found.items() if source in files]

@@ -41,6 +41,7 @@ LATER_RUN = [
     *both(f"{WRITER}.publish", 1),
     *both(f"{LEDGER}.intend", 1, 2),
     *both("ingestd.pipeline.records:append_records", 1, 2),
+    *both("ingestd.pipeline.records:append_keys", 1, 2),
     *both("os:fsync", 1),
     *both(f"{LEDGER}.commit", 1, 2),
     *both(f"{ARCHIVE}:release", 1, 3),

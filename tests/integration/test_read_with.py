@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from helpers import drop, run
@@ -182,3 +184,75 @@ def test_torch_workers_share_live_rows_also_over_a_killed_writer(tmp_path: Path)
 
     assert sorted(seen) == list(range(48))
     assert late == []
+
+
+KEYED = """
+sources:
+  frames:
+    drop: drop/frames
+    output: data.h5
+    datasets: {/entry/data: {keys: true}}
+"""
+
+SWMR_TOOLS = """
+import sys
+import h5py
+from swmr_tools import DataSource
+
+with h5py.File(sys.argv[1], "r", swmr=True, locking=False) as file:
+    keys = file["/ingestd/entry/data/key"]
+    finished = file["/ingestd/entry/data/finished"]
+    source = DataSource([keys], {"/entry/data": file["/entry/data"]}, 20, finished)
+    for sample in source:
+        print(sample.index, int(sample["/entry/data"][0, 0, 0]), flush=True)
+    print("finished" if source.is_scan_finished() else "timed out")
+"""
+
+
+def test_swmr_tools_follows_a_live_file_until_the_daemon_ends(tmp_path: Path) -> None:
+    pytest.importorskip("swmr_tools", reason="pip install swmr-tools")
+    with Station(tmp_path, KEYED) as station:
+        drop(tmp_path / "drop/frames/0.npy", lambda path: save(path, frames(0, 3)))
+        station.until_empty("drop/frames")
+        reader = subprocess.Popen(
+            [sys.executable, "-c", SWMR_TOOLS, tmp_path / "data.h5"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert reader.stdout is not None
+        early = [reader.stdout.readline() for _ in range(3)]
+        drop(tmp_path / "drop/frames/1.npy", lambda path: save(path, frames(3, 5)))
+        late = [reader.stdout.readline() for _ in range(2)]
+        station.until_empty("drop/frames")
+        station.stop()
+        rest = reader.communicate(timeout=60)[0]
+
+    assert early + late == [f"{n} {n * 6}\n" for n in range(5)]
+    assert rest == "finished\n"
+
+
+def test_keys_of_rows_go_with_the_commit_and_say_when_nobody_writes(tmp_path: Path) -> None:
+    def look() -> tuple[list[int], list[int]]:
+        with h5py.File(tmp_path / "data.h5", "r", swmr=True, locking=False) as file:
+            group = file["/ingestd/entry/data"]
+            return group["key"][:].tolist(), group["finished"][:].tolist()
+
+    with Station(tmp_path, KEYED) as station:
+        drop(tmp_path / "drop/frames/0.npy", lambda path: save(path, frames(0, 3)))
+        station.until_empty("drop/frames")
+        live = look()
+        station.stop()
+    closed = look()
+    with Station(tmp_path) as station:
+        station.until(lambda: look()[1] == [0], "it is open again")
+        drop(tmp_path / "drop/frames/1.npy", lambda path: save(path, frames(3, 5)))
+        station.until_empty("drop/frames")
+        again = look()
+        station.kill()
+    run("run", "--once", "-c", "x.yaml", cwd=tmp_path)
+
+    assert (live, closed) == (([1, 2, 3], [0]), ([1, 2, 3], [1]))
+    assert again == ([1, 2, 3, 4, 5], [0])
+    assert look() == ([1, 2, 3, 4, 5], [1])
+    assert run("verify", "data.h5", cwd=tmp_path).returncode == 0
+    assert ingestd.open(tmp_path / "data.h5").datasets == ("/entry/data",)

@@ -205,7 +205,7 @@ def _datasets(file: h5py.File) -> list[str]:
     file[layout.GROUP].visititems(
         lambda name, item: (
             names.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
-            if isinstance(item, h5py.Dataset)
+            if isinstance(item, h5py.Dataset) and layout.is_records(name)
             else None
         )
     )

@@ -256,3 +256,17 @@ def test_keys_of_rows_go_with_the_commit_and_say_when_nobody_writes(tmp_path: Pa
     assert look() == ([1, 2, 3, 4, 5], [1])
     assert run("verify", "data.h5", cwd=tmp_path).returncode == 0
     assert ingestd.open(tmp_path / "data.h5").datasets == ("/entry/data",)
+
+
+@pytest.mark.parametrize("there", [1, 9])
+def test_keys_that_a_crash_left_out_or_left_over_are_put_right(tmp_path: Path, there: int) -> None:
+    (tmp_path / "x.yaml").write_text(KEYED)
+    drop(tmp_path / "drop/frames/0.npy", lambda path: save(path, frames(0, 3)))
+    run("run", "--once", "-c", "x.yaml", cwd=tmp_path)
+    with h5py.File(tmp_path / "data.h5", "r+") as file:
+        file["/ingestd/entry/data/key"].resize(there, axis=0)
+
+    run("run", "--once", "-c", "x.yaml", cwd=tmp_path)
+
+    with h5py.File(tmp_path / "data.h5", "r") as file:
+        assert file["/ingestd/entry/data/key"][:].tolist() == [1, 2, 3]

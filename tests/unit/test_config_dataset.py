@@ -252,3 +252,9 @@ def test_scaleoffset_is_for_integers(dtype: str) -> None:
 def test_a_dataset_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Dataset().stack = True  # type: ignore[misc]
+
+
+def test_keys_are_refused_where_rows_have_places() -> None:
+    assert Dataset.model_validate({"keys": True}).keys is True
+    with pytest.raises(ValidationError, match="leave out keys, or place"):
+        Dataset.model_validate({"keys": True, "place": "{seq}"})

@@ -16,6 +16,7 @@ import xarray as xr
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
+from ingestd import layout
 from ingestd.errors import UsageError
 from ingestd.model import shown
 from ingestd.tail import View
@@ -41,6 +42,8 @@ def open_xarray(
     ``_``, if two would be called the same. Its dimensions are, whichever is known first: those in
     ``dims``; its attribute ``_ARRAY_DIMENSIONS``; its NeXus group's ``axes``, if the group's
     ``signal`` names it; ``row`` (``NAME_row`` if there are several variables), ``NAME_1``, ...
+    Times are ``datetime64`` or ``timedelta64``, as they were in the drop files.
+
     Variables that share the dimension of their rows are cut to the shortest, as one of them may
     have been looked at a moment later than another.
 
@@ -137,6 +140,9 @@ def _variable(
     rows, name = view[dataset], called[dataset]
     shape, attrs = rows.shape, {key: _plain(value) for key, value in rows.attrs.items()}
     zarr_dims = attrs.pop(ZARR_DIMS, None)
+    dtype = np.dtype(layout.units_of(attrs).get("", rows.dtype))
+    if dtype.kind in "mM":
+        del attrs[layout.UNITS]
     default = ("row" if len(called) == 1 else f"{name}_row", *(f"{name}_{n + 1}" for n in range(9)))
     names = dims or zarr_dims or _nexus_dims(view, dataset) or default[: len(shape)]
     if isinstance(names, str) or len(names) != len(shape) or len(set(names)) < len(shape):
@@ -144,7 +150,7 @@ def _variable(
             f"{shown(str(view.path))}:{shown(dataset)}: dimensions {names!r} for an array of "
             f"shape {shape}. Name each of them, once: dims={{{dataset!r}: [...]}}"
         )
-    return _Variable(name, dataset, tuple(map(str, names)), shape, rows.dtype, attrs, rows.chunks)
+    return _Variable(name, dataset, tuple(map(str, names)), shape, dtype, attrs, rows.chunks)
 
 
 def _nexus_dims(view: View, dataset: str) -> list[str] | None:
@@ -196,7 +202,8 @@ class _Array(BackendArray):
         rows = range(self.shape[0])[key[0]] if isinstance(key[0], slice) else key[0]
         if isinstance(rows, range):
             rows = slice(rows.start, rows.stop, rows.step)
-        return self._view.select(self._dataset, (rows, *key[1:]))
+        found = np.asarray(self._view.select(self._dataset, (rows, *key[1:])))
+        return found.view(self.dtype) if self.dtype.kind in "mM" else found
 
 
 class _Engine(BackendEntrypoint):

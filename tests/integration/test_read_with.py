@@ -149,6 +149,7 @@ def test_h5dump_and_h5ls_open_the_file_itself_when_the_daemon_has_ended(
     assert "15, 16, 17\n" in dumped.stdout, dumped.stdout
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12: fork beside threads
 def test_torch_workers_share_live_rows_also_over_a_killed_writer(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="pip install torch")
     import multiprocessing

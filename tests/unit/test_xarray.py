@@ -116,6 +116,21 @@ def test_dimensions_come_from_the_call_the_zarr_attribute_or_nexus(tmp_path: Pat
     assert ds.attrs == {"title": "a run"}
 
 
+@pytest.mark.parametrize("chunks", ["stored", None])
+def test_times_are_times(tmp_path: Path, chunks: object) -> None:
+    path = make_output(tmp_path / "out.h5", [2])
+    with h5py.File(path, "a") as file:
+        del file["data"]
+        file.create_dataset("data", data=np.array([0, 1], "<i8"), chunks=(1,), maxshape=(None,))
+        file["data"].attrs["units"] = "datetime64[ns]"
+
+    data = ingestd.open_xarray(path, chunks=chunks)["data"]
+
+    assert data.dtype == data.values.dtype == np.dtype("M8[ns]")
+    assert data[1].values == np.datetime64("1970-01-01T00:00:00.000000001")
+    assert data.attrs == {}
+
+
 def test_variables_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
     path = make_output(make_output(tmp_path / "out.h5", [5], "/a/data"), [3], "/b/data")
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from ingestd.readers.links import Links
+from ingestd.readers.source import Source
 from ingestd.readers.wire import Member, pack_dtype, unpack_dtype
 
 CHUNK_BYTES_MAX = 256 << 20
@@ -55,9 +56,9 @@ class Hdf5Reader:
 
     def __init__(self, fd: int, string_bytes: int | None, matlab: bool) -> None:
         self._string_bytes, self._matlab = string_bytes, matlab
-        # Opened anew, so that no other reader's place in it matters. Not locked: its writer,
-        # if there is one, must not fail because of us.
-        self._file = h5py.File(f"/proc/self/fd/{fd}", "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+        # Not by a name, "/proc/self/fd/N" say: HDF5 would look where it leads, and a drop file may
+        # be moved meanwhile. Nor is it locked: its writer must not fail because of us.
+        self._file = h5py.File(Source(fd), "r", rdcc_nbytes=_CACHE_BYTES)
         self._links = Links(self._file.id)
         self._found: dict[str, _Found] = {}
         self.members: Mapping[str, Member] = dict(self._members())

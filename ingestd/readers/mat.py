@@ -7,14 +7,15 @@ Layout: MathWorks, "MAT-File Format", chapter 1, "Level 5 MAT-File Format".
 
 from __future__ import annotations
 
+import io
 import math
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from ingestd.readers.source import Source
 from ingestd.readers.wire import Member
 
 VARIABLE_BYTES_MAX = 256 << 20
@@ -43,7 +44,7 @@ class MatReader:
     """An open MATLAB file."""
 
     def __init__(self, fd: int) -> None:
-        self._file: BinaryIO = Path(f"/proc/self/fd/{fd}").open("rb")
+        self._file: BinaryIO = io.BufferedReader(Source(fd))
         self.members: Mapping[str, Member] = dict(_members(self._file))
         self._loaded: tuple[str, np.ndarray] | None = None
 
@@ -60,9 +61,12 @@ class MatReader:
     def _load(self, name: str) -> np.ndarray:
         from scipy.io import loadmat  # late: it takes 0.2 s
 
-        self._file.seek(0)
-        loaded = loadmat(self._file, variable_names=[name], mat_dtype=True)[name]
         promised = self.members[name]
+        self._file.seek(0)
+        # By itself SciPy gives the narrow type that MATLAB stored whole numbers in; asked for
+        # MATLAB's own it forgets imaginary parts.
+        real = promised.dtype.kind != "c"
+        loaded = loadmat(self._file, variable_names=[name], mat_dtype=real)[name]
         if not isinstance(loaded, np.ndarray) or loaded.shape != promised.shape:
             raise ValueError(f"{name} is not what its header says")
         return loaded.astype(promised.dtype, copy=False)

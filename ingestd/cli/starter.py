@@ -111,8 +111,8 @@ def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found:
     number = 2
     while path in taken:
         path, number = f"/{name}_{number}", number + 1
-    # What has named fields has no short name: it is better taken from the first file.
-    dtype = None if info.dtype.names else _dtype_name(info.dtype)
+    # What has named fields, or names of values, has no short name: the first file tells it better.
+    dtype = None if info.dtype.names or info.dtype.metadata else _dtype_name(info.dtype)
     sizes = [size for size in info.shape[1:] if size is not None]
     usual = 0 < math.prod(sizes) * info.dtype.itemsize <= _ROW_BYTES_MAX
     # An array without axes has no axis to hold rows: all of it is one.

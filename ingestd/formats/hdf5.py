@@ -16,6 +16,8 @@ from ingestd.formats.inchild import ChildFile, Reading, open_in_child
 from ingestd.formats.library import RATIO_MAX
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_FLAGS_AT = 11
+_OPEN_FOR_WRITING = 0b101  # by one writer; by one with readers beside it (SWMR)
 STRING_BYTES_MAX = 1 << 20
 _EXPECTED = "an HDF5 file that can be read"
 REMEDY = (
@@ -75,14 +77,21 @@ class Hdf5:
         return opened
 
 
-def has_signature(file: BinaryIO) -> bool:
-    """Whether HDF5 begins at byte 0, 512, 1024, 2048 ... (before it may stand anything)."""
+def begins_at(file: BinaryIO) -> int | None:
+    """Where HDF5 begins: at byte 0, 512, 1024, 2048 ..., after anything; None: nowhere.
+
+    :raises BadFile: its writer has not closed it.
+    """
+    # "HDF5 File Format Specification", II.A: signature, version, two sizes, consistency flags.
     size_bytes, at = file.seek(0, 2), 0
     while at < size_bytes:
-        if _read(file, at, len(SIGNATURE)) == SIGNATURE:
-            return True
+        head = _read(file, at, len(SIGNATURE) + 4)
+        if head.startswith(SIGNATURE):
+            if len(head) == _FLAGS_AT + 1 and head[8] >= 3 and head[_FLAGS_AT] & _OPEN_FOR_WRITING:
+                raise BadFile(_EXPECTED, "its writer has not closed it, or crashed", REMEDY)
+            return at
         at = at * 2 or 512
-    return False
+    return None
 
 
 def _refuse_others(file: BinaryIO) -> None:
@@ -93,7 +102,7 @@ def _refuse_others(file: BinaryIO) -> None:
             f"the file is {found}",
             f"Convert it, say with: {_CONVERTED_BY[found]}.",
         )
-    if not has_signature(file):
+    if begins_at(file) is None:
         raise BadFile(_EXPECTED, "it has no HDF5 signature", REMEDY)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ingestd.errors import BadFile
 from ingestd.formats import FormatOptions
-from ingestd.formats.hdf5 import has_signature
+from ingestd.formats.hdf5 import begins_at
 from ingestd.formats.inchild import ChildFile, Reading, open_in_child
 from ingestd.formats.library import RATIO_MAX
 
@@ -49,7 +49,7 @@ class Mat:
         size_bytes = file.seek(0, 2)
         if size_bytes < _HEADER_BYTES:
             raise BadFile(_EXPECTED, f"the file has {size_bytes} bytes", _REMEDY)
-        if has_signature(file):
+        if begins_at(file) is not None:
             reader, how = "ingestd.readers.hdf5", {"matlab": True}
         else:
             reader, how = "ingestd.readers.mat", {}

@@ -23,9 +23,6 @@ from ingestd.readers.wire import Member, pack_member, receive, send
 MEMORY_BYTES = 3 << 30
 """Address space: a chunk of 256 MiB several times over, a block, and the libraries."""
 
-CPU_SECONDS = 60
-"""For each thing asked: far more than a slab takes. HDF5 runs in circles on some damaged files."""
-
 _WORLD = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO)
 _REASON_LENGTH_MAX = 300
 
@@ -70,8 +67,8 @@ class _Open:
             os.close(self._fd)
 
 
-def main() -> None:
-    """Serve the socket that is the standard input, until its end."""
+def main(cpu_seconds: int) -> None:
+    """Serve the socket that is the standard input, until its end; end what takes so long."""
     pipe = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -86,7 +83,7 @@ def main() -> None:
             asked = receive(pipe, fds)
         except (EOFError, ConnectionError):
             return
-        _limit_cpu()
+        _limit_cpu(cpu_seconds)
         try:
             if opened is not None and "rows" not in asked:
                 ended, opened = opened, None
@@ -112,9 +109,9 @@ def main() -> None:
             return
 
 
-def _limit_cpu() -> None:
+def _limit_cpu(seconds: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + CPU_SECONDS, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, most))
 
 
 def _said(error: Exception) -> dict[str, Any]:

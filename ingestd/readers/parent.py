@@ -25,11 +25,15 @@ from ingestd.readers.wire import Member, fill, receive, send, unpack_member
 WAIT_SECONDS = 300.0
 """An answer that takes longer is the disk's fault: work without end is ended sooner, by CPU time"""
 
+CPU_SECONDS = 30
+"""For each thing asked: far more than a slab takes. HDF5 runs in circles on some damaged files."""
+
 IDLE_MAX = 8
 
 _ROOT = str(Path(__file__).parents[2])
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from ingestd.readers.child import main; main()"
+    "import sys; sys.path.append(sys.argv[1]); from ingestd.readers.child import main; "
+    "main(int(sys.argv[2]))"
 )
 _LIBRARY_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # they take address space
 
@@ -47,7 +51,7 @@ class Child:
         with other:
             # Its own group: Ctrl-C is for us, who end it in good time.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, _ROOT],
+                [sys.executable, "-I", "-c", _PROGRAM, _ROOT, str(CPU_SECONDS)],
                 stdin=other.fileno(),
                 env={**os.environ, **_LIBRARY_THREADS},
                 process_group=0,

@@ -18,18 +18,25 @@ _UNKNOWN_FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class ChunkPlan:
-    """Chunks of ``rows`` rows; ``file_rows`` are those of one drop file, None: not known."""
+    """Chunks of ``rows`` rows; ``file_rows`` are those of one drop file, None: not known.
+
+    ``shape``: of chunks that are only a part of their rows, in values of ``value_bytes``.
+    """
 
     rows: int
     row_bytes: int
     file_rows: int | None = None
+    shape: tuple[int, ...] = ()
+    value_bytes: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of one chunk, before compression."""
-        return self.rows * self.row_bytes
+        return math.prod(self.shape) * self.value_bytes or self.rows * self.row_bytes
 
     def __str__(self) -> str:
+        if self.shape:
+            return f"chunks of {' x '.join(map(str, self.shape))} = {_size(self.nbytes)}"
         text = f"chunks of {self.rows} row{'s' * (self.rows != 1)} = {_size(self.nbytes)}"
         if not self.file_rows:
             return text

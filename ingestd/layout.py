@@ -8,6 +8,7 @@ below the end of the last record are final; rows beyond it may still be taken ba
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 
@@ -16,9 +17,15 @@ import numpy as np
 GROUP = "/ingestd"
 """Everything of ours in an output lies below this group."""
 
+_TIMES = re.compile(r"(datetime64|timedelta64)\[[0-9]*[a-zA-Z]+\]")
+
 NAME_BYTES = 255
 SOURCE_BYTES = 64
 CAPTURES_BYTES = 128
+
+PLACED = "placed"
+"""Attribute of the records of a dataset whose rows stand where their files' names say: records are
+in order of arrival, and between the rows that they name others are not yet written (fill value)."""
 
 PLACED = "placed"
 """Attribute of the records of a dataset whose rows stand where their files' names say: records are
@@ -45,6 +52,26 @@ RECORD_STRUCT = struct.Struct(f"<QQ{NAME_BYTES}s32sqq{SOURCE_BYTES}sQ32sI{CAPTUR
 """The same, field by field: what ``pack`` makes is one ``RECORD``."""
 
 RECORDS_PER_CHUNK = 128
+
+UNITS = "units"
+"""Attribute of a dataset of times: what its int64 count, ``datetime64[ns]``, as NumPy writes it. Of
+times in a field ``span.start``, the attribute is ``span.start.units``."""
+
+
+def units_attrs(units: Mapping[str, str]) -> dict[str, str]:
+    """Attributes that tell the units of the times in a dataset, by path of the field."""
+    return {f"{path}.{UNITS}" if path else UNITS: unit for path, unit in units.items()}
+
+
+def units_of(attrs: Mapping[str, object]) -> dict[str, str]:
+    """Units of the times in a dataset with these attributes; other units are not told."""
+    found = {}
+    for name in attrs:
+        path, dot, last = name.rpartition(".")
+        value = attrs[name] if last == UNITS else None
+        if bool(dot) == bool(path) and isinstance(value, str) and _TIMES.fullmatch(value):
+            found[path] = value
+    return found
 
 
 def records_path(dataset: str) -> str:

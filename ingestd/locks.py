@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ingestd.errors import BusyWorld
+
+_TRIES = 5
+_PAUSE_SECONDS = 0.01
 
 
 @contextlib.contextmanager
@@ -26,7 +30,7 @@ def hold(lock: Path, what: str) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(fd)
         except BlockingIOError:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             raise BusyWorld(
@@ -37,6 +41,18 @@ def hold(lock: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _take(fd: int) -> None:
+    for tries_left in range(_TRIES - 1, -1, -1):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            # Readers that ask whether it is held have it for a moment themselves.
+            if not tries_left:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def held(lock: Path) -> bool:

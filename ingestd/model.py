@@ -32,10 +32,15 @@ class RowRange:
 
 @dataclass(frozen=True, slots=True)
 class RowType:
-    """What one row of a dataset is: its dtype and its shape (without axis 0)."""
+    """What one row of a dataset is: its dtype and its shape (without axis 0).
+
+    ``units``: of the times among its integers, by path of the field, such as
+    ``{"start": "datetime64[ns]"}``; "" is the whole.
+    """
 
     dtype: np.dtype
     row_shape: tuple[int, ...]
+    units: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def row_bytes(self) -> int:
@@ -43,7 +48,8 @@ class RowType:
         return self.dtype.itemsize * int(np.prod(self.row_shape, dtype=object))
 
     def __str__(self) -> str:
-        return f"{self.dtype} {self.row_shape}"
+        times = "".join(f", {path} {unit}".replace("  ", " ") for path, unit in self.units.items())
+        return f"{self.dtype} {self.row_shape}{times}"
 
 
 class Fingerprint(NamedTuple):

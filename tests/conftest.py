@@ -1,1 +1,6 @@
-"""Makes ``helpers`` importable from every test."""
+"""Makes ``helpers`` importable from every test; a slow machine is no failure."""
+
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")

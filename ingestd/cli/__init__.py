@@ -20,11 +20,12 @@ COMMANDS = {
     "run": ("run", "Watch drop directories and append what is dropped."),
     "check": ("check", "Check the config, the directories and the formats."),
     "status": ("status", "Say how each source is doing."),
-    "tail": ("read", "Print rows as they are committed."),
+    "tail": ("tail", "Print rows as they are committed."),
     "trace": ("read", "Print the drop file that a row came from."),
     "verify": ("read", "Read every committed row back, and compare."),
     "repair": ("mend", "Make an HDF5 file that a crash left behind open again."),
     "retry": ("mend", "Put quarantined files back."),
+    "put": ("put", "Hand files in, and wait until their rows are durable."),
     "init": ("starter", "Write a commented starter config."),
     "schema": ("starter", "Print the config's JSON Schema."),
 }

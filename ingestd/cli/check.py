@@ -54,6 +54,8 @@ def _say_formats() -> None:
 
 def _chunks(dataset: Dataset) -> str:
     """What can be said of the chunks before a file is there."""
+    if dataset.chunks is not None:
+        return f", in chunks of {' x '.join(map(str, dataset.chunks))}"
     if dataset.row_bytes is None:
         return ""
     compressed = dataset.compression.name != "none"

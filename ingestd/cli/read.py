@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import select
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,75 +15,18 @@ from ingestd.diagnosis import CannotRepair, inspect
 from ingestd.errors import IngestdError
 from ingestd.model import shown
 from ingestd.tail import (
-    Committed,
-    NoSuchDataset,
-    Output,
     Report,
-    committed,
-    follow,
 )
 from ingestd.tail import trace as trace_row
 from ingestd.tail import verify as verify_output
-from ingestd.tail.text import json_row, line, origin_json, origin_text, report_json
+from ingestd.tail.text import origin_json, origin_text, report_json
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_output = click.argument("output", metavar="OUTPUT[:DATASET]")
-
-
-def _start(value: str) -> int | str:
-    if value in ("start", "end"):
-        return 0 if value == "start" else "end"
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not start, end, or a number of rows") from None
+output_argument = click.argument("output", metavar="OUTPUT[:DATASET]")
 
 
 @click.command()
-@_output
-@click.option(
-    "--from",
-    "start",
-    metavar="start|end|N",
-    type=_start,
-    help="Row to begin with; -N: the last N.  [default: end, with --once start]",
-)
-@click.option("--once", is_flag=True, help="Print what is committed now, and exit.")
-@click.option(
-    "--timeout",
-    "timeout_seconds",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0),
-    help="Exit when no new rows came for so long.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each row.")
-def tail(output: str, start: Any, once: bool, timeout_seconds: float | None, as_json: bool) -> None:
-    """Print rows of OUTPUT as they are committed, through restarts of the daemon.
-
-    DATASET, as in data/ingest.h5:/data, may be left out if the output has one. An output that is
-    not there yet is waited for, unless --once is given.
-
-    With --json each row is {"row": 12, "values": ...}: strict JSON with NaN and the infinities as
-    the strings "NaN", "Infinity", "-Infinity", and complex numbers as [real, imaginary].
-    """
-    path, dataset = _split(output)
-    start = ("end", 0)[once] if start is None else start
-    with _ending_quietly():
-        if once:
-            with Output(path) as file:
-                name = file.resolve(dataset)
-                first = _first_row(start, file.committed(name))
-                _print_rows(committed(file, name, first), as_json)
-        else:
-            _say_what_is_waited_for(path, dataset)
-            blocks = follow(
-                path, dataset, start, timeout_seconds=timeout_seconds, stop=_nobody_reads
-            )
-            _print_rows(blocks, as_json)
-
-
-@click.command()
-@_output
+@output_argument
 @click.argument("row", type=click.IntRange(min=0))
 @_json
 def trace(output: str, row: int, as_json: bool) -> None:
@@ -96,14 +35,14 @@ def trace(output: str, row: int, as_json: bool) -> None:
     DATASET, as in data/ingest.h5:/data, may be left out if the output has one. In the JSON, bytes
     of a file name that are not UTF-8 stand as lone surrogates, as Python's os.fsdecode has them.
     """
-    path, dataset = _split(output)
-    with _ending_quietly():
+    path, dataset = split(output)
+    with ending_quietly():
         origin = trace_row(path, dataset, row)
         print(json.dumps(origin_json(path, origin)) if as_json else origin_text(path, origin))
 
 
 @click.command()
-@_output
+@output_argument
 @_json
 def verify(output: str, as_json: bool) -> None:
     """Read every committed row of OUTPUT back, and compare it with its recorded digest.
@@ -111,9 +50,9 @@ def verify(output: str, as_json: bool) -> None:
     Without DATASET (as in data/ingest.h5:/data) all datasets are read. The daemon may go on
     writing meanwhile. Exits with 1 if anything differs.
     """
-    path, dataset = _split(output)
+    path, dataset = split(output)
     _refuse_cut_short(path)
-    with _ending_quietly(on_interrupt=130):
+    with ending_quietly(on_interrupt=130):
         with _progress(hidden=as_json) as progress:
             report = verify_output(path, dataset, progress)
         if as_json:
@@ -138,7 +77,7 @@ def _refuse_cut_short(path: Path) -> None:
         )
 
 
-def _split(output: str) -> tuple[Path, str | None]:
+def split(output: str) -> tuple[Path, str | None]:
     """OUTPUT[:DATASET] in two. A file whose own name has a colon is meant if it exists."""
     path, colon, dataset = output.rpartition(":")
     if not colon or not path or os.path.lexists(output):
@@ -146,46 +85,8 @@ def _split(output: str) -> tuple[Path, str | None]:
     return Path(path), dataset or None
 
 
-def _first_row(start: int | str, end: int) -> int:
-    if isinstance(start, str):
-        return end
-    return start if start >= 0 else max(0, end + start)
-
-
-def _say_what_is_waited_for(path: Path, dataset: str | None) -> None:
-    where = shown(str(path))
-    if not path.exists():
-        click.echo(f"{where}: not there yet, waiting for it", err=True)
-    elif dataset is not None:
-        try:
-            with Output(path) as file:
-                file.resolve(dataset)
-        except NoSuchDataset as error:
-            click.echo(f"{error}. Waiting for it", err=True)
-
-
-def _print_rows(blocks: Iterator[Committed], as_json: bool) -> None:
-    for block in blocks:
-        width = shutil.get_terminal_size().columns
-        for row, values in enumerate(block.rows, block.range.start):
-            text = json_row(row, values) if as_json else line(row, values, width)
-            sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-
-def _nobody_reads() -> bool:
-    """Whether stdout is a pipe whose reader went away: there may be no row soon to tell us."""
-    try:
-        fd = sys.stdout.fileno()
-    except (io.UnsupportedOperation, ValueError):
-        return False
-    poll = select.poll()
-    poll.register(fd, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
 @contextlib.contextmanager
-def _ending_quietly(on_interrupt: int = 0) -> Iterator[None]:
+def ending_quietly(on_interrupt: int = 0) -> Iterator[None]:
     """Ctrl-C and a reader that has seen enough (``| head``) are ends like any other."""
     try:
         try:

@@ -131,7 +131,6 @@ def _compare(path: Path, targets: list[Rows]) -> Mapping[str, RowType]:
     if not path.exists():
         return {}
     with Output(path) as output:
-        there = {name: output.rows(name, 0, 0) for name in output.datasets}
-    held = {name: RowType(rows.dtype, rows.shape[1:]) for name, rows in there.items()}
+        held = {name: output.row_type(name) for name in output.datasets}
     check_types(path, held, {target.dataset: target.type for target in targets})
     return held

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 import ingestd.config
-from ingestd.config import INTERNAL_GROUP, Found, refuse_dtype, starter
+from ingestd.config import INTERNAL_GROUP, Found, labels, refuse_dtype, starter
 from ingestd.errors import BadFile, IngestdError, UsageError
 from ingestd.formats import ArrayInfo
 from ingestd.formats.registry import choose
@@ -111,8 +111,10 @@ def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found:
     number = 2
     while path in taken:
         path, number = f"/{name}_{number}", number + 1
-    # What has named fields, or names of values, has no short name: the first file tells it better.
-    dtype = None if info.dtype.names or info.dtype.metadata else _dtype_name(info.dtype)
+    # What has named fields or values has no short name, and times are stored as integers: these
+    # are better taken from the first file.
+    plain = info.dtype.kind not in "VmM" and not labels(info.dtype)
+    dtype = _dtype_name(info.dtype) if plain else None
     sizes = [size for size in info.shape[1:] if size is not None]
     usual = 0 < math.prod(sizes) * info.dtype.itemsize <= _ROW_BYTES_MAX
     # An array without axes has no axis to hold rows: all of it is one.

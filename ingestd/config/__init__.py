@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from ingestd.config.captures import Captures, wildcard
-from ingestd.config.dataset import Dataset, fill_value, refuse_dtype
+from ingestd.config.columns import columns_key, columns_of
+from ingestd.config.dataset import Dataset, refuse_chunks
+from ingestd.config.dtypes import (
+    as_utf8,
+    converts,
+    fill_value,
+    holds_unicode,
+    labels,
+    refuse_dtype,
+    refuse_scaleoffset,
+    stored_dtype,
+)
 from ingestd.config.load import config_name, load
 from ingestd.config.model import Commit, Config, schema
 from ingestd.config.pattern import Matcher
@@ -32,14 +43,23 @@ __all__ = [
     "Source",
     "Step",
     "Target",
+    "as_utf8",
+    "columns_key",
+    "columns_of",
     "config_name",
+    "converts",
     "fill_value",
     "format_bytes",
     "format_seconds",
     "listed",
+    "holds_unicode",
+    "labels",
     "load",
+    "refuse_chunks",
     "refuse_dtype",
+    "refuse_scaleoffset",
     "schema",
     "starter",
     "wildcard",
+    "stored_dtype",
 ]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config.captures import fields
-from ingestd.config.dataset import CHUNK_BYTES_MAX, Dataset, fill_value
+from ingestd.config.dataset import CHUNK_BYTES_MAX, Dataset, refuse_chunks
 from ingestd.config.directories import directory_conflicts, same_files, same_quarantine
+from ingestd.config.dtypes import fill_value, refuse_scaleoffset
 from ingestd.config.pattern import Matcher
 from ingestd.config.problems import Location, Problem
 from ingestd.config.source import Source
@@ -66,6 +67,17 @@ def _sizes(source: Source, memory: int) -> Iterator[Problem]:
                 fill_value(dataset.numpy_dtype, dataset.fill)
             except ValueError as error:
                 yield Problem((*at, "fill"), str(error), ((*at, "dtype"),))
+            if "scaleoffset" in (dataset.filters or ()):
+                try:
+                    refuse_scaleoffset(dataset.numpy_dtype)
+                except ValueError as error:
+                    yield Problem((*at, "filters"), str(error), ((*at, "dtype"),))
+        if dataset.chunks is not None and dataset.row_shape is not None:
+            value_bytes = dataset.numpy_dtype.itemsize if dataset.numpy_dtype is not None else 1
+            try:
+                refuse_chunks(dataset.chunks, dataset.row_shape, value_bytes)
+            except ValueError as error:
+                yield Problem((*at, "chunks"), str(error), ((*at, "row_shape"),))
         row_bytes = dataset.row_bytes
         if row_bytes is None:
             continue

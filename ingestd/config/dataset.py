@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,10 +16,21 @@ from pydantic import (
     model_validator,
 )
 
-from ingestd.config.values import Compression, CompressionField
+from ingestd.config.columns import columns_key, columns_of
+from ingestd.config.dtypes import Written, fields_of, make_dtype, parse_dtype
+from ingestd.config.values import (
+    FILTERS,
+    Compression,
+    CompressionField,
+    parse_filters,
+    refuse_filters,
+)
 
 _DIMENSIONS_MAX = 31  # HDF5 allows 32, one of them is the growing axis
 CHUNK_BYTES_MAX = 2**32 - 1  # HDF5's own limit
+
+LAYER_BYTES_MAX = 256 << 20
+"""Rows of one layer of ``chunks`` have so many bytes at most, since they are held in memory."""
 
 
 def drop_nulls(data: Any) -> Any:
@@ -28,73 +38,6 @@ def drop_nulls(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: value for key, value in data.items() if value is not None}
     return {} if data is None else data
-
-
-def parse_dtype(value: Any) -> str:
-    """The text of a NumPy dtype that a growing dataset can hold.
-
-    :raises ValueError: NumPy does not know it, or HDF5 cannot hold it under SWMR.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no dtype; write one like float32, '<u2' or S16")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            dtype = np.dtype(value)
-    except (TypeError, ValueError, SyntaxError, OverflowError, MemoryError, Warning) as error:
-        raise ValueError(
-            f"{value!r} is no NumPy dtype ({error}); write one like float32, '<u2' or S16"
-        ) from None
-    if dtype.subdtype is not None:
-        raise ValueError(f"{value!r} holds an array; write the shape as row_shape instead")
-    refuse_dtype(dtype)
-    return value
-
-
-def refuse_dtype(dtype: np.dtype[Any]) -> None:
-    """Nothing, for a dtype that a growing dataset can hold.
-
-    :raises ValueError: with the reason and what to declare instead.
-    """
-    if dtype.subdtype is not None:
-        refuse_dtype(dtype.subdtype[0])
-    for name in dtype.names or ():
-        refuse_dtype(dtype[name])
-    if dtype.kind in "OT":
-        raise ValueError(
-            f"dtype {dtype} is of variable length, which readers of a growing HDF5 file cannot "
-            "read; use a fixed width: S16 for text of up to 16 bytes"
-        )
-    if dtype.kind == "U":
-        raise ValueError(
-            f"dtype {dtype} is NumPy's unicode, which HDF5 cannot hold; use S{_width(dtype)} "
-            "(bytes of UTF-8, fixed width)"
-        )
-    if dtype.kind in "mM":
-        raise ValueError(f"dtype {dtype} has no HDF5 type; use int64 and a 'units' attribute")
-    if dtype.itemsize == 0:
-        raise ValueError(f"dtype {dtype} has no width; give it one, like {dtype.kind}16")
-
-
-def fill_value(dtype: np.dtype[Any], fill: bool | int | float | str) -> np.generic:
-    """``fill`` as one value of ``dtype``; a 0 is the empty value of any dtype.
-
-    :raises ValueError: ``dtype`` cannot hold it exactly enough (a -1 in unsigned, a nan in int).
-    """
-    empty: np.generic = np.zeros(1, dtype)[0]
-    if not isinstance(fill, str) and fill == 0:
-        return empty
-    kinds = {"b": bool, "i": int, "u": int, "f": int | float, "c": int | float, "S": str}
-    wanted = kinds.get(dtype.kind)
-    if wanted is None or not isinstance(fill, wanted) or isinstance(fill, bool) != (wanted is bool):
-        raise ValueError(f"fill {fill!r} is no value of dtype {dtype}; write one that is, or 0")
-    value = fill.encode() if isinstance(fill, str) else fill
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= int(fill) <= np.iinfo(dtype).max:
-        raise ValueError(f"fill {fill!r} does not fit dtype {dtype}; write one that does, or 0")
-    if isinstance(value, bytes) and len(value) > dtype.itemsize:
-        raise ValueError(f"fill {fill!r} is longer than dtype {dtype}; make either fit")
-    made: np.generic = np.array([value]).astype(dtype)[0]
-    return made
 
 
 def parse_row_shape(value: Any) -> tuple[int, ...]:
@@ -125,18 +68,53 @@ def parse_chunk_rows(value: Any) -> int | None:
     return value
 
 
-def parse_member(value: Any) -> str:
-    """A member's name.
+def parse_chunks(value: Any) -> tuple[int, ...]:
+    """``[16, 256, 256]`` as a tuple.
 
-    :raises ValueError: it is no text, or a list, which a later version serves.
+    :raises ValueError: it is no list of whole numbers from 1.
     """
-    if isinstance(value, list) and value:
+    sizes = list(value) if isinstance(value, list | tuple) else []
+    if not sizes or not all(type(size) is int and size >= 1 for size in sizes):
         raise ValueError(
-            "several columns as one member are not supported yet; write a dataset for each column"
+            f"{value!r} is no shape of a chunk; write rows, then a size for each axis of a row: "
+            "[16, 256, 256]"
         )
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} names no member; write its name")
-    return value
+    return tuple(sizes)
+
+
+def refuse_chunks(chunks: tuple[int, ...], row_shape: tuple[int, ...], value_bytes: int) -> None:
+    """Nothing, for chunks that rows of this shape can be cut into.
+
+    :raises ValueError: with what to write instead.
+    """
+    if len(chunks) != 1 + len(row_shape) or any(
+        size > most for size, most in zip(chunks[1:], row_shape, strict=True)
+    ):
+        fitting = [1, *(min(256, size) for size in row_shape)]
+        raise ValueError(
+            f"chunks {list(chunks)} do not fit rows of shape {list(row_shape)}; write rows, then "
+            f"for each axis of a row its size or less, like {fitting}"
+        )
+    nbytes = chunks[0] * math.prod(row_shape) * value_bytes
+    if nbytes > LAYER_BYTES_MAX:
+        raise ValueError(
+            f"chunks {list(chunks)} are filled {chunks[0]} rows at a time, {nbytes} bytes, which "
+            f"are held in memory; write {max(1, LAYER_BYTES_MAX * chunks[0] // nbytes)} rows or "
+            "fewer"
+        )
+
+
+def parse_member(value: Any) -> str:
+    """A member's name; a list of columns as the name of the member that is all of them.
+
+    :raises ValueError: it is neither, or a column stands twice.
+    """
+    several = value if isinstance(value, list) else [value]
+    if not several or not all(isinstance(name, str) and name for name in several):
+        raise ValueError(f"{value!r} names no member; write its name, or a list of columns")
+    if len(set(several)) < len(several):
+        raise ValueError(f"{value!r} names a column twice; write each once")
+    return columns_key(value) if isinstance(value, list) else str(value)
 
 
 def parse_attrs(value: Any) -> dict[str, Any]:
@@ -189,15 +167,23 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     """A dataset of the output that grows along axis 0, one row after the other."""
 
     member: Annotated[
-        str | None, PlainValidator(parse_member), WithJsonSchema({"type": ["string", "null"]})
+        str | None,
+        PlainValidator(parse_member),
+        WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
     ] = Field(
         None,
-        description="Member of the file: npz key, or csv column; null: the dataset's name, or its "
-        "only one",
+        description="Member of the file: npz key, csv column, or a list of columns, the fields of "
+        "a row; null: the dataset's name, or its only one",
     )
     dtype: Annotated[
-        str | None, PlainValidator(parse_dtype), WithJsonSchema({"type": ["string", "null"]})
-    ] = Field(None, description="NumPy dtype of the values, such as '<u2'; null: the first file's")
+        Written | None,
+        PlainValidator(parse_dtype),
+        WithJsonSchema({"type": ["string", "object", "null"]}),
+    ] = Field(
+        None,
+        description="NumPy dtype of the values, such as '<u2', or {time: f8, name: S8} for fields; "
+        "null: the first file's",
+    )
     row_shape: Annotated[
         tuple[int, ...] | None,
         PlainValidator(parse_row_shape),
@@ -230,10 +216,28 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         "and the first file's rows",
         json_schema_extra={"default": "auto"},
     )
+    chunks: Annotated[
+        tuple[int, ...] | None,
+        PlainValidator(parse_chunks),
+        WithJsonSchema({"type": ["array", "null"], "items": {"type": "integer", "minimum": 1}}),
+    ] = Field(
+        None,
+        description="Shape of a chunk that is only a part of its rows, such as [16, 256, 256]; "
+        "null: whole rows, chunk_rows of them",
+    )
     compression: CompressionField = Field(
         default_factory=lambda: Compression("none"),
         description="Filter of the chunks, 'name' or 'name:level'",
         json_schema_extra={"default": "none"},
+    )
+    filters: Annotated[
+        tuple[str, ...] | None,
+        PlainValidator(parse_filters),
+        WithJsonSchema({"type": ["array", "null"], "items": {"enum": list(FILTERS)}}),
+    ] = Field(
+        None,
+        description="Filters beside the compression: shuffle, fletcher32 or scaleoffset; null: "
+        "shuffle with gzip and lzf",
     )
     attrs: Attrs = Field(
         default_factory=dict, description="Attributes of the dataset: units, long_name, ..."
@@ -244,10 +248,25 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     def _nulls(cls, data: Any) -> Any:
         return drop_nulls(data)
 
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Dataset:
+        refuse_filters(self.filters, self.compression.name)
+        if self.chunks is not None and self.chunk_rows is not None:
+            raise ValueError("chunks and chunk_rows are both set; leave chunk_rows out")
+        if self.columns and self.dtype is not None:
+            fields_of(self.columns, make_dtype(self.dtype))
+        return self
+
     @property
     def numpy_dtype(self) -> np.dtype[Any] | None:
         """The declared dtype, or None: it is the first file's."""
-        return None if self.dtype is None else np.dtype(self.dtype)
+        dtype = None if self.dtype is None else make_dtype(self.dtype)
+        return fields_of(self.columns, dtype) if self.columns and dtype is not None else dtype
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that ``member`` lists; none, if it is one name."""
+        return columns_of(self.member)
 
     @property
     def place_capture(self) -> str | None:
@@ -261,7 +280,3 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         if dtype is None or self.row_shape is None:
             return None
         return dtype.itemsize * math.prod(self.row_shape)
-
-
-def _width(dtype: np.dtype[Any]) -> int:
-    return max(16, dtype.itemsize // 4)

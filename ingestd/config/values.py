@@ -158,6 +158,10 @@ def parse_compression(value: Any) -> Compression:
     if isinstance(value, Compression):
         return value
     name, colon, level = str(value).partition(":")
+    if name == "szip":
+        raise ValueError(
+            "'szip' is read from drop files, but not written: few readers have it; write gzip"
+        )
     if name not in LEVELS:
         raise ValueError(f"{value!r} is no compression; {listed(LEVELS, name)}")
     if not colon:
@@ -169,6 +173,54 @@ def parse_compression(value: Any) -> Compression:
         low, high = levels
         raise ValueError(f"{value!r}: {level!r} is no level of {name}; write {low} to {high}")
     return Compression(name, int(level))
+
+
+FILTERS = ("shuffle", "fletcher32", "scaleoffset")
+"""What may stand in ``filters`` beside a compression."""
+
+_SHUFFLED = ("gzip", "lzf", "lz4", "zstd")
+
+
+def parse_filters(value: Any) -> tuple[str, ...]:
+    """A list of ``FILTERS``.
+
+    :raises ValueError: it is none, or holds one that would not bring rows back as they were.
+    """
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{value!r} is no list of filters; write one like [shuffle, fletcher32]")
+    for name in value:
+        if name == "nbit":
+            raise ValueError(
+                "'nbit' saves nothing here: NumPy's types have no unused bits; write scaleoffset, "
+                "which finds for each chunk how many bits its integers need"
+            )
+        if name.startswith("scaleoffset:"):
+            raise ValueError(
+                f"{name!r} would store other values than came, and 'verify' would find each one; "
+                "write scaleoffset (integers, exact), or round floats by a transform and write "
+                "compression: bitshuffle"
+            )
+        if name not in FILTERS:
+            raise ValueError(f"{name!r} is no filter; {listed(FILTERS, name)}")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{value!r} names a filter twice; write each once")
+    if "scaleoffset" in value and len(value) > 1:
+        raise ValueError(f"{value!r}: scaleoffset goes with no other filter")
+    return tuple(value)
+
+
+def refuse_filters(filters: tuple[str, ...] | None, compression: str) -> None:
+    """Nothing, for filters that go together.
+
+    :raises ValueError: with what to write instead.
+    """
+    if "scaleoffset" in (filters or ()) and compression not in ("none", "gzip"):
+        raise ValueError(f"scaleoffset goes with compression none or gzip, not {compression}")
+    if "shuffle" in (filters or ()) and compression not in _SHUFFLED:
+        raise ValueError(
+            f"shuffle is for compression {' or '.join(_SHUFFLED)}; with {compression} it gains "
+            "nothing; leave it out"
+        )
 
 
 def parse_object_path(value: str) -> str:

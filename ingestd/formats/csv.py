@@ -1,31 +1,29 @@
-"""``.csv`` and ``.tsv``: a table of numbers, as member ``data``, and each named column by its name.
+"""``.csv`` and ``.tsv``: a table, as member ``data``, and its named columns, alone or several.
 
-Every row has the same number of columns and every cell asked for is a number, or the file is
-refused with the line and the cell.
+Every row has the same number of columns and every cell asked for is of its column's type, or the
+file is refused with the line and the cell.
 """
 
 from __future__ import annotations
 
 import codecs
-import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from ingestd.config import columns_of
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, FormatOptions, csvhead, csvlines
 from ingestd.formats.csvhead import Layout
 from ingestd.formats.csvlines import Dialect
+from ingestd.formats.csvrows import PARSED, Wanted, parse
 
 _ALL = "data"
 _FLOAT = np.dtype(np.float64)
 _ENCODINGS = re.compile(r"utf-8(-sig)?|ascii|iso8859-\d+|cp(125\d|437|850)|koi8-[ru]|mac-roman")
-_PARSED = "bBhHiIlLqQefdFD"
-# Older ones read '1.5' into an integer as 1, and what is too large as any number.
-_NUMPY_REFUSES_INEXACT_INTEGERS = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
 
 
 class CsvOptions(FormatOptions):
@@ -36,6 +34,8 @@ class CsvOptions(FormatOptions):
     - ``comment``: what follows this character on a line is left out; empty: nothing is.
     - ``skip``: lines to leave out at the start.
     - ``header``: whether the first row holds names; ``auto``: if none of its cells is a number.
+    - ``missing``: cells that say that there is no value, such as ``["", "NA"]``: nan for floats,
+      empty for text; an integer cannot be missing.
     - ``final_newline``: ``required`` refuses a file whose last line has none, as it may be cut
       short. A cut at a line's end cannot be seen.
     """
@@ -45,6 +45,7 @@ class CsvOptions(FormatOptions):
     skip: int = Field(default=0, ge=0)
     header: Literal["auto"] | bool = "auto"
     encoding: str = "utf-8"
+    missing: tuple[str, ...] = ()
     final_newline: Literal["required", "optional"] = "required"
 
     @field_validator("delimiter")
@@ -53,6 +54,13 @@ class CsvOptions(FormatOptions):
         if value in ("auto", "whitespace") or (_is_mark(value) and value not in "+-.\"'"):
             return value
         raise ValueError("is no delimiter; take one character such as ',' or '\\t', or whitespace")
+
+    @field_validator("missing")
+    @classmethod
+    def _missing_are_cells(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(cell != cell.strip() for cell in value):
+            raise ValueError("holds blanks around a cell; these are left out, so write it without")
+        return value
 
     @field_validator("comment")
     @classmethod
@@ -108,11 +116,12 @@ class Csv:
             Dialect(delimiter, options.comment, options.encoding),
             skip=options.skip,
             header=None if options.header == "auto" else options.header,
+            missing=frozenset(options.missing),
         )
         newline_required = options.final_newline == "required"
         if newline_required and not _ends_line(file, size_bytes):
             raise csvlines.cut_short("the last line")
-        return CsvFile(file, layout, newline_required=newline_required)
+        return CsvFile(file, layout, options.missing, newline_required=newline_required)
 
 
 class CsvFile:
@@ -120,16 +129,17 @@ class CsvFile:
 
     plain: int | None = None
 
-    def __init__(self, file: BinaryIO, layout: Layout, *, newline_required: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, layout: Layout, missing: Iterable[str], *, newline_required: bool
+    ) -> None:
         self._file, self._layout = file, layout
         self._newline_required = newline_required
-        self._columns = layout.columns_by_name()
-        self._members = dict.fromkeys(self._columns, ArrayInfo(_FLOAT, (None,)))
-        self._members[_ALL] = ArrayInfo(_FLOAT, (None, layout.columns))
+        self._missing = frozenset(missing)
+        self._members = _Members(layout)
 
     @property
     def members(self) -> Mapping[str, ArrayInfo]:
-        """``data``: all columns; and each column by its name.
+        """``data``: all columns; each column by its name; and lists of names, by their key.
 
         Not by a name that is empty, stands twice, or is ``data``.
         """
@@ -138,80 +148,68 @@ class CsvFile:
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        """As the protocol says; ``dtype`` is heeded if it is integer, float or complex."""
-        dtype = dtype if dtype is not None and dtype.char in _PARSED else _FLOAT
+        """As the protocol says; ``dtype`` is heeded if it is of numbers or of text (S)."""
+        wanted = self._wanted(member, dtype)
         layout = self._layout
-        column = None if member == _ALL else self._columns[member]
-        # Two bytes of text, a digit and its delimiter, may become one value.
-        block_bytes = max(1, min(slab_bytes // 2, 2 * slab_bytes // dtype.itemsize))
         line = layout.line
+        block_bytes = wanted.block_bytes(slab_bytes)
         for block in csvlines.whole_lines(self._file, layout.start, line, block_bytes):
             lines = block.count(b"\n")
             if self._newline_required and not block.endswith(b"\n"):
                 raise csvlines.cut_short(f"line {line + lines}")
             csvlines.check_text(block, line, layout.dialect.encoding)
             if csvlines.has_rows(block, layout.dialect):
-                yield _parse(block, line, layout, column, dtype)
+                yield parse(block, line, layout.dialect, layout.columns, wanted, self._missing)
             line += lines
 
+    def _wanted(self, member: str, dtype: np.dtype[Any] | None) -> Wanted:
+        if member == _ALL:
+            return Wanted(dict.fromkeys(range(self._layout.columns), _read_as(dtype)))
+        if member in self._members.columns:
+            return Wanted({self._members.columns[member]: _read_as(dtype)}, flat=True)
+        dtype = dtype or self._members[member].dtype
+        columns = [self._members.columns[name] for name in columns_of(member)]
+        fields = [(name, _read_as(dtype[name])) for name in dtype.names or ()]
+        types = [field for _, field in fields]
+        return Wanted(dict(zip(columns, types, strict=True)), np.dtype(fields))
 
-def _parse(
-    block: bytearray, line: int, layout: Layout, column: int | None, dtype: np.dtype[Any]
-) -> np.ndarray:
-    dialect, columns = layout.dialect, layout.columns
-    wanted = range(columns) if column is None else range(column, column + 1)
-    if dtype.kind in "iu" and not _NUMPY_REFUSES_INEXACT_INTEGERS:
-        _refuse_fault(block, line, dialect, columns, wanted, dtype)
-    parsed = dtype if column is None else _one_column(column, columns, dtype)
-    try:
-        with np.errstate(over="ignore"):  # found below
-            rows = np.loadtxt(
-                io.BytesIO(block),
-                parsed,
-                comments=dialect.comment or None,
-                delimiter=dialect.delimiter,
-                encoding=dialect.encoding,
-                ndmin=2 if column is None else 1,
-            )
-    except ValueError as error:
-        _refuse_fault(block, line, dialect, columns, wanted, dtype)
+
+class _Members(Mapping[str, ArrayInfo]):
+    """All columns as ``data``, each by its name, and any list of them as rows with fields."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.columns = layout.columns_by_name()
+        self._named = dict.fromkeys(self.columns, ArrayInfo(_FLOAT, (None,)))
+        self._named[_ALL] = ArrayInfo(_FLOAT, (None, layout.columns))
+
+    def __getitem__(self, member: str) -> ArrayInfo:
+        if member in self._named:
+            return self._named[member]
+        columns = columns_of(member)
+        if columns and self.columns.keys() >= set(columns):
+            return ArrayInfo(np.dtype([(name, _FLOAT) for name in columns]), (None,))
+        raise KeyError(member)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+
+def _read_as(dtype: np.dtype[Any] | None) -> np.dtype[Any]:
+    """What text is read to where ``dtype`` is wished for.
+
+    :raises BadFile: a cell cannot be one.
+    """
+    if dtype is not None and (dtype.names or dtype.subdtype):
         raise BadFile(
-            f"a table of {dtype} numbers",
-            f"numpy cannot read the {block.count(10)} lines from line {line} on: {error}",
-            "Save the table again, then drop it again.",
-        ) from error
-    if column is not None:
-        rows = np.ascontiguousarray(rows["wanted"])
-    elif rows.shape[1] != columns:
-        _refuse_fault(block, line, dialect, columns, wanted, dtype)
-    # A number too large for the type is read as inf; no such cell says so.
-    if dtype.kind in "fc" and np.isinf(rows).sum() != block.lower().count(b"inf"):
-        _refuse_fault(block, line, dialect, columns, wanted, dtype)
-    return rows
-
-
-def _refuse_fault(
-    block: bytearray,
-    line: int,
-    dialect: Dialect,
-    columns: int,
-    wanted: range,
-    dtype: np.dtype[Any],
-) -> None:
-    fault = csvlines.find_fault(block, line, dialect, columns, wanted, dtype)
-    if fault is not None:
-        raise fault
-
-
-def _one_column(column: int, columns: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """A row of which one cell is kept: numpy counts the others, and they may be text."""
-    after = columns - column - 1
-    fields: list[Any] = [("wanted", dtype)]
-    if column:
-        fields.insert(0, ("before", "U1", (column,)))
-    if after:
-        fields.append(("after", "U1", (after,)))
-    return np.dtype(fields)
+            "a dtype without fields for each column",
+            f"{dtype} for one",
+            "List the columns in 'member' ([time, x, y]), then a dtype for each",
+        )
+    parsed = dtype is not None and (dtype.char in PARSED or dtype.kind == "S")
+    return dtype if dtype is not None and parsed else _FLOAT
 
 
 def _ends_line(file: BinaryIO, size_bytes: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -54,7 +53,14 @@ class _Row:
     content: str
 
 
-def read_layout(file: BinaryIO, dialect: Dialect, *, skip: int, header: bool | None) -> Layout:
+def read_layout(
+    file: BinaryIO,
+    dialect: Dialect,
+    *,
+    skip: int,
+    header: bool | None,
+    missing: frozenset[str] = frozenset(),
+) -> Layout:
     """Read the first rows; ``dialect.delimiter`` may be ``auto``, ``header`` None looks at them.
 
     :raises BadFile: there is no row, or it cannot be told whether the first one holds names.
@@ -72,9 +78,9 @@ def read_layout(file: BinaryIO, dialect: Dialect, *, skip: int, header: bool | N
             f"line {first.line} has more",
             "Save rows this wide as .npy, then drop that.",
         )
-    cells = _header_cells(first, dialect)
+    cells = dialect.cells(first.content, COLUMNS_MAX)
     if header is None:
-        header = _is_header(first.line, cells)
+        header = _is_header(first.line, [cell for cell in cells if cell not in missing])
     if header:
         return Layout(dialect, len(cells), tuple(cells), first.end, first.line + 1)
     return Layout(dialect, dialect.count_cells(first.content), (), first.start, first.line)
@@ -120,21 +126,6 @@ def _guess_delimiter(row: str) -> str | None:
         if delimiter in row:
             return delimiter
     return None if len(row.split(None, 1)) > 1 else ","
-
-
-def _header_cells(row: _Row, dialect: Dialect) -> list[str]:
-    """The cells of ``row`` as names: a quoted one may hold the delimiter."""
-    if dialect.delimiter is None or '"' not in row.content:
-        return dialect.cells(row.content, COLUMNS_MAX)
-    try:
-        cells = next(csv.reader([row.content], delimiter=dialect.delimiter))
-    except csv.Error as error:
-        raise BadFile(
-            "a row of names or numbers",
-            f"line {row.line} cannot be cut into cells ({error})",
-            "Correct the line, then drop the file again.",
-        ) from error
-    return [cell.strip() for cell in cells]
 
 
 def _is_header(line: int, cells: list[str]) -> bool:

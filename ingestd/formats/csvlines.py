@@ -5,8 +5,10 @@ What is held is a block and a line of ``LINE_BYTES_MAX`` at most; faults name th
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -39,11 +41,25 @@ class Dialect:
         """How many there are; of those that blanks part, ``COLUMNS_MAX`` + 1 at most."""
         if self.delimiter is None:
             return len(content.split(None, COLUMNS_MAX))
+        if '"' in content:
+            return len(self.cells(content, COLUMNS_MAX))
         return content.count(self.delimiter) + 1
 
     def cells(self, content: str, cells_max: int) -> list[str]:
-        """The cells, blanks around them stripped; what follows ``cells_max`` comes as one more."""
-        return [cell.strip() for cell in content.split(self.delimiter, cells_max)]
+        """The cells, blanks around them stripped; what follows ``cells_max`` comes as one more.
+
+        One in double quotes may hold the delimiter.
+        """
+        cells = None
+        if self.delimiter is not None and '"' in content:
+            # Where quotes are wrong, or a cell is very long, they are characters as others.
+            with contextlib.suppress(csv.Error):
+                cells = next(
+                    csv.reader(
+                        [content], delimiter=self.delimiter, skipinitialspace=True, strict=True
+                    )
+                )
+        return [cell.strip() for cell in cells or content.split(self.delimiter, cells_max)]
 
 
 def whole_lines(
@@ -116,12 +132,12 @@ def find_fault(
     first_line: int,
     dialect: Dialect,
     columns: int,
-    wanted: range,
-    dtype: np.dtype[Any],
+    wanted: Mapping[int, np.dtype[Any]],
+    missing: frozenset[str] = frozenset(),
 ) -> BadFile | None:
-    """The first row of ``block`` with another number of cells, or no ``dtype`` in a ``wanted`` one.
+    """The first row of ``block`` with another number of cells, or with a cell that is no value.
 
-    ``wanted`` are column indices. None: every row is right.
+    ``wanted`` are dtypes by column index. None: every row is right.
     """
     for line, raw in enumerate(io.BytesIO(block), first_line):
         content = dialect.content(raw)
@@ -131,14 +147,24 @@ def find_fault(
         if count != columns:
             return _ragged(line, count, columns)
         cells = dialect.cells(content, columns)
-        for column in wanted:
-            if not is_value(cells[column], dtype):
-                return _bad_cell(line, column, cells[column], dtype)
+        for column, dtype in wanted.items():
+            cell = cells[column]
+            lacks = cell in missing
+            if (lacks and dtype.kind in "iu") or not (lacks or is_value(cell, dtype)):
+                return _bad_cell(line, column, cell, dtype, lacks)
     return None
 
 
+def is_number(cell: str) -> bool:
+    """Whether ``cell`` is a number other than nan."""
+    return is_value(cell, np.dtype(complex)) and not np.isnan(complex(cell))
+
+
 def is_value(cell: str, dtype: np.dtype[Any]) -> bool:
-    """Whether ``cell`` is a number that ``dtype`` holds, in the spelling that numpy reads."""
+    """Whether ``cell`` is a number that ``dtype`` holds, in the spelling that numpy reads; or text
+    that does not get longer than it, in UTF-8."""
+    if dtype.kind == "S":
+        return len(cell.encode()) <= dtype.itemsize
     if not cell.isascii() or "_" in cell:
         return False
     try:
@@ -176,14 +202,19 @@ def _ragged(line: int, count: int, columns: int) -> BadFile:
     )
 
 
-def _bad_cell(line: int, column: int, cell: str, dtype: np.dtype[Any]) -> BadFile:
-    remedy = "Correct the cell, then drop the file again."
-    if not cell:
-        remedy = "Write nan where a value is missing, then drop the file again."
+def _bad_cell(line: int, column: int, cell: str, dtype: np.dtype[Any], lacks: bool) -> BadFile:
+    remedy = "Correct the cell, or read that column as text ('dtype: S16'), then drop it again."
+    if dtype.kind == "S":
+        remedy = f"Set a wider dtype, S{len(cell.encode())} at least, then drop it again."
+    elif lacks:
+        remedy = "Set the dataset's 'dtype: float64' (nan where it is missing), then drop it again."
+    elif not cell:
+        remedy = "Write nan where a value is missing, or list '' in the option 'missing'."
     elif dtype.kind in "iu" and is_value(cell, np.dtype(float)):
         remedy = "Correct the cell, or set the dataset's 'dtype: float64', then drop it again."
+    text = f"text of {dtype.itemsize} bytes or less" if dtype.kind == "S" else "a number"
     return BadFile(
-        f"a number of type {dtype} in each cell",
+        f"{text} in each cell" if dtype.kind == "S" else f"{text} of type {dtype} in each cell",
         f"line {line}, column {column + 1} {f'holds {shown(cell)}' if cell else 'is empty'}",
         remedy,
     )

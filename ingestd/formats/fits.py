@@ -104,12 +104,13 @@ class _Image:
     def __init__(self, source: LibraryFile, header: Any, offset: int) -> None:
         self._source, self._offset = source, offset
         self._stored, dtype, self._scale = image_dtype(header)
-        self.info = ArrayInfo(dtype, _shape(header))
-        self._row_items = math.prod(n or 0 for n in self.info.shape[1:])
+        shape = _shape(header)
+        self.info = ArrayInfo(dtype, shape)
+        self._row_shape = shape[1:]
 
     def read(self, start: int, count: int) -> np.ndarray:
-        row_bytes = self._row_items * self._stored.itemsize
-        values = np.empty((count, *self.info.shape[1:]), self._stored)  # type: ignore[arg-type]
+        row_bytes = math.prod(self._row_shape) * self._stored.itemsize
+        values = np.empty((count, *self._row_shape), self._stored)
         _read(self._source, self._offset + start * row_bytes, values)
         return as_scaled(values, self.info.dtype, self._scale)
 
@@ -175,7 +176,8 @@ def _members(source: LibraryFile, options: FitsOptions) -> dict[str, _Member]:
         if end > source.size_bytes:
             raise _cut_short(end, source.size_bytes)
         name = _name(hdu, number, found)
-        wanted = options.hdu in (None, number) or str(options.hdu).upper() == hdu.name.upper()
+        asked = None if options.hdu is None else str(options.hdu).upper()
+        wanted = asked in (None, str(number), hdu.name.upper())
         if wanted and span_bytes:
             try:
                 found[name] = _member(fits, source, hdu, offset, options)

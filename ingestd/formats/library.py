@@ -99,6 +99,13 @@ def library_errors(file: LibraryFile, expected: str, remedy: str) -> Iterator[No
             raise file.failure from error
         if isinstance(error, BadFile):
             raise
+        if isinstance(error, ImportError):
+            raise BadFile(
+                "the libraries of its format",
+                f"it cannot be read without one of them ({_reason(error)})",
+                "Install the format's extra, or all of them (pip install 'ingestd[all]'), then: "
+                "ingestd retry.",
+            ) from error
         raise BadFile(expected, f"it cannot be read ({_reason(error)})", remedy) from error
     if file.failure is not None:
         raise file.failure

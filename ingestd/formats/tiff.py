@@ -99,10 +99,11 @@ class TiffFile:
         self._page_bytes = math.prod(self._page_shape) * page.dtype.itemsize
         promised = math.prod(int(n) for n in series.shape)
         count, rest = divmod(promised, math.prod(self._page_shape) or 1)
-        # Writers of contiguous stacks (ImageJ's over 4 GiB too) may describe their first page only.
-        self._start = None if len(series.pages) == count else series.dataoffset
-        if rest or not count or (self._start is None and len(series.pages) != count):
-            raise _bad(f"series {series.index} is {series.shape}, of {len(series.pages)} pages")
+        # Pages that stand in the file as in memory, one after the other: of such stacks writers may
+        # describe the first only (ImageJ's over 4 GiB).
+        self._start = series.dataoffset
+        if rest or not count or (self._start is None and len(series) != count):
+            raise _bad(f"series {series.index} is {series.shape}, of {len(series)} pages")
         self._pages = range(count)[_slice(options.pages) or slice(None)]
         if self._start is not None:
             _check_end(source, self._start + count * self._page_bytes)
@@ -130,7 +131,7 @@ class TiffFile:
 
     def _page(self, index: int) -> np.ndarray:
         if self._start is None:
-            array: np.ndarray = self._series.pages[index].asarray(maxworkers=1)
+            array: np.ndarray = self._series[index].asarray(maxworkers=1)
             if array.shape != self._page_shape:
                 raise _bad(f"page {index} is {array.shape}, the first is {self._page_shape}")
             return array
@@ -143,7 +144,7 @@ class TiffFile:
         return page
 
     def _check_page(self, index: int, options: TiffOptions) -> None:
-        page = self._series.pages[index]
+        page = self._series[index]
         if page is None:
             raise _bad(f"page {index} of series {self._series.index} is missing")
         if tuple(page.shape) != self._page_shape or page.dtype != self._series.keyframe.dtype:

@@ -27,6 +27,9 @@ each slab."""
 
 CHUNKS_MAX = 1_000_000
 NODES_MAX = 1_000
+ZIP_DIRECTORY_BYTES_MAX = 16 << 20
+"""Held in memory: about 100 bytes for each entry."""
+
 _ROOT = "data"
 _VERSIONS: dict[str, Literal[2, 3]] = {"zarr.json": 3, ".zarray": 2, ".zgroup": 2}
 _SIGNS = (b"zarr.json", b".zarray", b".zgroup", b".zattrs", b".zmetadata")
@@ -38,6 +41,15 @@ class ZarrOptions(FormatOptions):
     Chunks that were never written count too: they read as the fill value."""
 
     ratio_max: int = Field(default=RATIO_MAX, ge=1)
+
+
+class ZipDirectory(LibraryFile):
+    """A file for ``zipfile``, which reads a directory of any length that a zip claims."""
+
+    def read(self, count: int | None = -1) -> bytes:
+        if count is not None and count > ZIP_DIRECTORY_BYTES_MAX:
+            raise ValueError(f"its zip directory claims {count:,} bytes")
+        return super().read(ZIP_DIRECTORY_BYTES_MAX if count is None or count < 0 else count)
 
 
 class Zarr:
@@ -59,10 +71,10 @@ class Zarr:
         head = file.read(4)
         if head not in (b"PK\x03\x04", b"PK\x05\x06"):
             raise _bad(f"it starts with {head!r}" if head else "the file is empty")
-        from ingestd.formats.zarrzip import ZipDirectory, ZipStore
-
         source = ZipDirectory(file)
         with library_errors(source, _EXPECTED, REMEDY):
+            from ingestd.formats.zarrzip import ZipStore
+
             store = ZipStore(source)
             arrays = open_store(store, store.keys)
             promised_bytes = sum(array.nbytes for array in arrays.values())
@@ -154,8 +166,8 @@ class ZarrFile:
 
     def _read(self, array: Any, place: Any) -> np.ndarray:
         with library_errors(self._source, _EXPECTED, REMEDY):
-            # Bytes as they are: numpy may hand out views that are not writeable.
-            return np.array(array[place], array.dtype, order="C")
+            # zarr's own array, unless that is a view or a single value.
+            return np.require(array[place], array.dtype, ("C", "W", "O"))
 
 
 def _name(path: str, nodes: Iterable[str]) -> str:

@@ -25,26 +25,16 @@ from ingestd.formats.zarrcodecs import REMEDY, unpacked_bytes
 from ingestd.formats.ziplimits import overlapping
 
 ENTRIES_MAX = 100_000
-DIRECTORY_BYTES_MAX = 16 << 20
 METADATA_BYTES_MAX = 4 << 20
 _PIECE_BYTES = 256 * 1024
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1 | 0x40
 
 
-class ZipDirectory(LibraryFile):
-    """A file for ``zipfile``, which reads a directory of any length that a zip claims."""
-
-    def read(self, count: int | None = -1) -> bytes:
-        if count is not None and count > DIRECTORY_BYTES_MAX:
-            raise ValueError(f"its zip directory claims {count:,} bytes")
-        return super().read(DIRECTORY_BYTES_MAX if count is None or count < 0 else count)
-
-
 class ZipStore(Store):
     """The entries of a zip by their names."""
 
-    def __init__(self, source: ZipDirectory) -> None:
+    def __init__(self, source: LibraryFile) -> None:
         super().__init__(read_only=True)
         self._archive = zipfile.ZipFile(cast(Any, source))
         self._lock = threading.Lock()

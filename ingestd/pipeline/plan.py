@@ -7,14 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ingestd.config import Dataset, Source, fill_value, refuse_dtype
+from ingestd.config import (
+    Dataset,
+    Source,
+    as_utf8,
+    converts,
+    fill_value,
+    holds_unicode,
+    labels,
+    refuse_chunks,
+    refuse_dtype,
+    refuse_scaleoffset,
+    stored_dtype,
+)
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, OpenFile
 from ingestd.formats.registry import choose
+from ingestd.layout import units_attrs, units_of
 from ingestd.model import RowType
 from ingestd.sinks import DatasetSpec
 
@@ -87,26 +100,7 @@ def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
     if info.refused is not None:
         why = info.refused
         raise BadFile(why.expected, f"'{member}': {why.found}", why.remedy)
-    try:
-        refuse_dtype(info.dtype)
-    except ValueError as error:
-        raise BadFile(
-            "values that a growing HDF5 dataset can hold",
-            f"'{member}': {error}",
-            "Save it in that form",
-        ) from None
-    dtype = dataset.numpy_dtype or info.dtype
-    if dtype.names:
-        from numpy.lib.recfunctions import repack_fields  # late: it takes 10 ms, for few files
-
-        # Packed: the bytes between padded fields are nobody's, and would spoil the digest.
-        dtype = repack_fields(dtype, recurse=True)
-    if not np.can_cast(info.dtype, dtype, "same_kind") and info.shape[0:1] != (None,):
-        raise BadFile(
-            f"{dtype} (the config's dtype)",
-            f"'{member}' is {info.dtype}, which does not convert to it",
-            f"Convert the file to {dtype}, or send such files to a dataset of their own",
-        )
+    dtype, units = _dtype(dataset, member, info)
     if dataset.stack:
         shape = info.shape
     elif info.shape:
@@ -136,7 +130,41 @@ def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
             f"'{member}' has rows of shape {row_shape}",
             "Correct the file, or send files of another shape to a dataset of their own",
         )
-    return RowType(dtype, row_shape)
+    return RowType(dtype, row_shape, {**units_of(dataset.attrs), **units})
+
+
+def _dtype(
+    dataset: Dataset, member: str, info: ArrayInfo
+) -> tuple[np.dtype[Any], Mapping[str, str]]:
+    """The dtype that the rows will have, and the units of the times in it."""
+    given, units = stored_dtype(info.dtype)
+    wanted = dataset.numpy_dtype or given
+    if wanted is given or given.hasobject:
+        try:
+            refuse_dtype(info.dtype)
+        except ValueError as error:
+            raise BadFile(
+                "values that a growing HDF5 dataset can hold",
+                f"'{member}': {error}",
+                "Save it in that form, or give that 'dtype' in the dataset's config"
+                if not given.hasobject
+                else "Save it in that form",
+            ) from None
+    dtype, _ = stored_dtype(wanted)
+    # Text becomes what is asked for, or is refused where it is read.
+    is_text = info.shape[0:1] == (None,)
+    if is_text or holds_unicode(given):
+        dtype = as_utf8(dtype)
+    fits = is_text or converts(given, dtype)
+    if not fits or (units and dtype.newbyteorder("=") != given.newbyteorder("=")):
+        raise BadFile(
+            f"{dtype} (the config's dtype)",
+            f"'{member}' is {info.dtype}, which does not convert to it",
+            "Leave 'dtype' out: times are stored as int64, with their unit in an attribute"
+            if units
+            else f"Convert the file to {dtype}, or send such files to a dataset of their own",
+        )
+    return dtype, units
 
 
 def cast(slab: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -144,8 +172,17 @@ def cast(slab: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
     :raises BadFile: a value does not fit.
     """
+    if slab.dtype.kind in "mM":
+        slab = slab.view(f"{slab.dtype.byteorder}i8")
     if slab.dtype == dtype:
         return slab
+    if dtype.names and slab.dtype.names:
+        rows = np.empty(slab.shape, dtype)
+        for name, given in zip(dtype.names, slab.dtype.names, strict=True):
+            rows[name] = cast(slab[given], dtype[name].base)
+        return rows
+    if slab.dtype.kind == "U":
+        slab = _encoded(slab)
     try:
         with np.errstate(all="ignore", over="raise"):
             rows = slab.astype(dtype)
@@ -168,6 +205,18 @@ def cast(slab: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return rows
 
 
+def _encoded(text: np.ndarray) -> np.ndarray:
+    """Unicode as bytes of UTF-8."""
+    try:
+        return text.astype("S")
+    except UnicodeEncodeError:
+        pass  # not ASCII, and slower
+    try:
+        return np.char.encode(text, "utf-8")
+    except UnicodeEncodeError as error:
+        raise BadFile("text that UTF-8 can hold", str(error), "Correct the text") from None
+
+
 def check_types(output: Path, held: Mapping[str, RowType], wanted: Mapping[str, RowType]) -> None:
     """Refuse rows of another kind than the dataset of ``output`` holds.
 
@@ -181,8 +230,17 @@ def check_types(output: Path, held: Mapping[str, RowType], wanted: Mapping[str, 
                 f"rows of {row_type}",
                 f"Set 'dtype: {there.dtype}' to convert them, then: ingestd retry"
                 if there.row_shape == row_type.row_shape
+                and there.units == row_type.units
                 and np.can_cast(row_type.dtype, there.dtype, "same_kind")
                 else "Send files of another kind to a dataset of their own",
+            )
+        # NumPy takes enumerations for equal whose values have other names. No names are no others.
+        names, known = labels(row_type.dtype), labels(there.dtype)
+        if any(known.get(field) != of_values for field, of_values in names.items()):
+            raise BadFile(
+                f"values named {known or 'not at all'}, as in {output}:{path}",
+                f"values named {names}",
+                "Send files of another kind to a dataset of their own",
             )
 
 
@@ -194,8 +252,9 @@ def file_rows(dataset: Dataset, info: ArrayInfo) -> int | None:
 def dataset_spec(dataset: Dataset, row_type: RowType, file_rows: int | None = None) -> DatasetSpec:
     """The dataset as it shall be made for rows of ``row_type``, so many of them in a file.
 
-    :raises BadFile: the config's fill does not fit them.
+    :raises BadFile: the config's fill, chunks, filters or attributes do not fit them.
     """
+    _refuse_storage(dataset, row_type)
     try:
         fill = None if dataset.fill == 0 else fill_value(row_type.dtype, dataset.fill)
     except ValueError as error:
@@ -206,7 +265,30 @@ def dataset_spec(dataset: Dataset, row_type: RowType, file_rows: int | None = No
         dataset.compression.name,
         dataset.compression.level,
         fill,
-        dataset.attrs,
+        {**units_attrs(row_type.units), **dataset.attrs},
         file_rows,
+        dataset.chunks,
+        dataset.filters,
         placed=dataset.place_capture is not None,
     )
+
+
+def _refuse_storage(dataset: Dataset, row_type: RowType) -> None:
+    try:
+        if dataset.chunks is not None:
+            refuse_chunks(dataset.chunks, row_type.row_shape, row_type.dtype.itemsize)
+        if "scaleoffset" in (dataset.filters or ()):
+            refuse_scaleoffset(row_type.dtype)
+    except ValueError as error:
+        raise BadFile(
+            "rows that can be stored as the config says",
+            str(error),
+            "Correct the dataset's config, then: ingestd retry",
+        ) from None
+    for name, unit in units_attrs(row_type.units).items():
+        if dataset.attrs.get(name, unit) != unit:
+            raise BadFile(
+                f"values in {dataset.attrs[name]!r} (the config's attribute {name!r})",
+                f"times in {unit}, which that attribute would tell",
+                f"Take {name!r} out of 'attrs', then: ingestd retry",
+            )

@@ -84,7 +84,7 @@ class SourceScan:
         self._matcher = source.matcher(suffixes(source.format))
         self._ring_bell = ring
         self._follow = follow
-        self._taken = [taken for other in before if (taken := _taken_by(other, source))]
+        self._taken = [taken for other in before if (taken := taken_by(other, source))]
         self.files_max = files_max
         self._scan_seconds = scan_seconds
         self._rung = True
@@ -270,7 +270,7 @@ def walk(
             closed(below.rstrip("/"), error)
 
 
-def _taken_by(other: Source, source: Source) -> Callable[[str], bool] | None:
+def taken_by(other: Source, source: Source) -> Callable[[str], bool] | None:
     """Whether ``other`` takes a file of ``source``, by its name; None: never."""
     ours, theirs = f"{source.drop.absolute()}/", f"{other.drop.absolute()}/"
     if not (ours.startswith(theirs) or theirs.startswith(ours)):

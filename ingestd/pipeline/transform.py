@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import math
 import sys
 import traceback
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ingestd.config import Captures, Config, Problem, Step
+from ingestd.config import Captures, Config, Problem, Source, Step
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, OpenFile
 from ingestd.formats.registry import check_formats
@@ -31,10 +32,13 @@ SLAB_BYTES = 1 << 20
 class Transform:
     """The steps of one source, applied in turn."""
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
+    def __init__(self, source: Source) -> None:
         """:raises ImportError, AttributeError, TypeError: a step cannot be had."""
-        self._steps = [(step, _function(step)) for step in steps]
-        self.slabs = all(getattr(function, "slabs", False) for _, function in self._steps)
+        self._steps = [(step, _function(step)) for step in source.transform]
+        # What is stacked is one row: it has to be there whole.
+        self.slabs = not any(dataset.stack for dataset in source.datasets.values()) and all(
+            getattr(function, "slabs", False) for _, function in self._steps
+        )
 
     def __call__(self, arrays: Arrays, captures: Captures) -> dict[str, np.ndarray]:
         """What the last step returns, by member or dataset path.
@@ -54,7 +58,7 @@ def transforms(config: Config) -> dict[str, Transform]:
     :raises ImportError, AttributeError, TypeError: one cannot be had; ``check_parts`` says it.
     """
     _find_beside(config)
-    return {s.name: Transform(s.transform) for s in config.sources.values() if s.transform}
+    return {s.name: Transform(s) for s in config.sources.values() if s.transform}
 
 
 def check_parts(config: Config) -> Iterator[Problem]:
@@ -69,7 +73,8 @@ def check_parts(config: Config) -> Iterator[Problem]:
                 yield Problem(
                     source.at("transform"),
                     f"transform {str(step)!r}: {type(error).__name__}: {error}; write "
-                    "'module:function' of a module that is installed, or beside the config",
+                    "'module:function' of a module that is installed, or beside the config, and "
+                    "parameters that it has",
                 )
 
 
@@ -204,6 +209,7 @@ def _function(step: Step) -> Function:
     function: Function = getattr(importlib.import_module(step.module), step.name)
     if not callable(function):
         raise TypeError(f"{step.name} is no function")
+    inspect.signature(function).bind({}, {}, **step.parameters)
     return function
 
 

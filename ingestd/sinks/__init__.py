@@ -18,6 +18,8 @@ class DatasetSpec:
     """A dataset as it shall be made.
 
     ``chunk_rows`` None: by the row's size and ``file_rows``, the rows of its first file, if known.
+    ``chunks``: shape of a chunk that is only a part of its rows. ``filters`` beside the compression
+    (``FILTERS`` of the config); None: those that it goes with.
     """
 
     type: RowType
@@ -27,6 +29,8 @@ class DatasetSpec:
     fill: np.generic | None = None  # zero
     attrs: Mapping[str, Any] = field(default_factory=dict)
     file_rows: int | None = None
+    chunks: tuple[int, ...] | None = None
+    filters: tuple[str, ...] | None = None
     placed: bool = False  # rows are written at stated places, not appended
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
+import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import h5py
 import numpy as np
-from h5py import h5p, h5z
+from h5py import h5d, h5p, h5s, h5t, h5z
 from isal import isal_zlib
 
 from ingestd.errors import BrokenInvariant
@@ -91,6 +94,8 @@ def _step(code: int, flags: int, values: tuple[int, ...]) -> _Step | None:
         return functools.partial(_shuffle, values[0])
     if code == h5z.FILTER_DEFLATE:
         return functools.partial(_deflate, values[0])
+    if code == h5z.FILTER_FLETCHER32:
+        return _with_checksum
     library = _libraries().get(code)
     if library is None:
         return None
@@ -109,6 +114,72 @@ def _shuffle(size: int, data: _Bytes) -> _Bytes:
 def _deflate(level: int, data: _Bytes) -> bytes:
     make: Callable[..., bytes] = isal_zlib.compress if level in FAST_LEVELS else zlib.compress
     return make(data, level)
+
+
+_WORDS = 1 << 16
+_WEIGHTS = np.arange(_WORDS, 0, -1, dtype=np.uint64)
+
+
+def _with_checksum(data: _Bytes) -> bytes:
+    """The bytes, then their Fletcher-32 as HDF5 has it (H5checksum.c).
+
+    Of 16-bit words, big-endian, the last one filled up with zero. A sum is 0 only where all words
+    are, else from 1 to 65535.
+    """
+    given = bytes(data) + b"\0" * (len(data) % 2)
+    first = second = 0
+    for start in range(0, len(given), 2 * _WORDS):
+        words = np.frombuffer(given, ">u2", min(_WORDS, (len(given) - start) // 2), start)
+        words = words.astype(np.uint64)
+        # Each word counts once for itself and for all that follow it.
+        second += len(words) * first + int(words @ _WEIGHTS[-len(words) :])
+        first += int(words.sum())
+    sums = [total and (total - 1) % 65535 + 1 for total in (first, second)]
+    return bytes(data) + (sums[1] << 16 | sums[0]).to_bytes(4, "little")
+
+
+# Scale-offset, which is part of HDF5 and cannot be called without it
+
+
+def scratch_compressor(dataset: h5d.DatasetID) -> Compress | None:
+    """What scale-offset makes of a chunk of ``dataset``, found in a file in memory.
+
+    Chunks then go to the file as those of other filters do, which can move where they must not be
+    written over: those of this filter are often of one size. HDF5's lock is held for each. None: it
+    is not among the filters, or others are that may not work in another dataset.
+    """
+    made = dataset.get_create_plist()
+    codes = {made.get_filter(index)[0] for index in range(made.get_nfilters())}
+    known = {h5z.FILTER_SCALEOFFSET, h5z.FILTER_DEFLATE}
+    return _Scratch(dataset) if h5z.FILTER_SCALEOFFSET in codes and codes <= known else None
+
+
+class _Scratch:
+    """A dataset of one chunk in memory, with the filters of another."""
+
+    def __init__(self, like: h5d.DatasetID) -> None:
+        made = like.get_create_plist()
+        shape = made.get_chunk()
+        access = h5p.create(h5p.DATASET_ACCESS)
+        access.set_chunk_cache(0, 0, 0.75)
+        name = uuid.uuid4().hex  # HDF5 tells files in memory apart by nothing else
+        self._file = h5py.File(
+            name, "w", driver="core", backing_store=False, libver=("v110", "v114")
+        )
+        self._chunk = h5d.create(
+            self._file.id, b"chunk", like.get_type(), h5s.create_simple(shape), made, dapl=access
+        )
+        self._memory = h5t.py_create(like.dtype, logical=True)
+        self._dtype, self._origin = like.dtype, (0,) * len(shape)
+        self._shape, self._filters = shape, made.get_nfilters()
+        self._lock = threading.Lock()
+
+    def __call__(self, chunk: np.ndarray) -> Stored:
+        rows = chunk.view(self._dtype).reshape(self._shape)
+        with self._lock:
+            self._chunk.write(h5s.ALL, h5s.ALL, rows, self._memory)
+            mask, data = self._chunk.read_direct_chunk(self._origin)
+        return unfiltered(chunk, self._filters) if len(data) == len(chunk) else Stored(data, mask)
 
 
 # hdf5plugin's filters: H5Z_class2_t and H5Z_func_t of H5Zdevelop.h

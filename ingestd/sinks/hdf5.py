@@ -227,8 +227,11 @@ class Hdf5Sink:
         self, name: str, kept: Kept | None, rows_max: int | None
     ) -> PlainDataset | CompressedDataset:
         open_ = functools.partial(open_dataset, self._file, name)
+        made = open_().get_create_plist()
+        # Parts of rows are gathered too: HDF5 would write each row of them by itself.
+        plain = not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]
         # The chunks of a placed dataset come in any order, and more than once: HDF5 filters them.
-        if not open_().get_create_plist().get_nfilters() or self._is_placed(name):
+        if plain or self._is_placed(name):
             return PlainDataset(open_())
         return CompressedDataset(open_, self._workers, kept, rows_max)
 

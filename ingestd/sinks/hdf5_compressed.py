@@ -1,22 +1,25 @@
 """A compressed dataset that is open for writing. Chunks are written whole, but for the last.
 
 Rows gather until they fill a chunk. It is compressed beside HDF5, and written as it is. The last,
-partial chunk stays in memory too after it was written, so that it can be written again.
+partial chunk stays in memory too after it was written, so that it can be written again. Where
+chunks are only a part of their rows, what is said of a chunk holds of those side by side.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from h5py import h5d, h5t
+from h5py import h5d
 
-from ingestd.model import RowRange, RowType
-from ingestd.sinks.filters import Compress, Stored, compressor, unfiltered
-from ingestd.sinks.hdf5_plain import write_rows
+from ingestd.model import RowRange
+from ingestd.sinks.filters import Compress, Stored, compressor, scratch_compressor, unfiltered
+from ingestd.sinks.hdf5_plain import memory_type, row_type, write_rows
 from ingestd.sinks.partial import PartialChunks
 from ingestd.sinks.workers import Workers
 
@@ -46,8 +49,11 @@ class CompressedDataset:
         self._misread = False
         self._workers = workers
         self._made = dataset.get_create_plist()
-        self.type = RowType(dataset.dtype, dataset.shape[1:])
-        self._chunk_rows: int = self._made.get_chunk()[0]
+        self.type = row_type(dataset)
+        self._memory = memory_type(self.type.dtype)
+        self._shape: tuple[int, ...] = self._made.get_chunk()
+        self._chunk_rows = self._shape[0]
+        self._origins = self._part_origins()
         self._chunk_bytes = self._chunk_rows * self.type.row_bytes
         self._compress = self._outside_hdf5()
         self._written = self.visible = int(dataset.shape[0])
@@ -55,7 +61,8 @@ class CompressedDataset:
         # for the rest. None: its rows all stand in the file.
         self._chunk, self._chunk_filled = divmod(self._written, self._chunk_rows)
         self._buffer: np.ndarray | None = None
-        self._partial = kept.partial if kept else PartialChunks(self._chunk_bytes)
+        part_bytes = math.prod(self._shape) * self.type.dtype.itemsize
+        self._partial = kept.partial if kept else PartialChunks(part_bytes)
         if kept is not None:
             self._resume(kept, kept.rows if rows_max is None else min(rows_max, kept.rows))
 
@@ -86,7 +93,8 @@ class CompressedDataset:
         """Write what fills chunks; the partial chunk too, if it is due or ``whole``."""
         self._workers.land_all()
         filled = self._chunk_filled * self.type.row_bytes
-        if self.rows > self._written and (whole or self._partial.due(filled)):
+        wasted = filled if self._made.get_nfilters() else 0
+        if self.rows > self._written and (whole or self._partial.due(wasted)):
             self._write_partial(filled)
 
     def flushed(self) -> None:
@@ -140,17 +148,20 @@ class CompressedDataset:
         self._partial.none_wait()
         if self._compress is None:
             self._extend(start + self._chunk_rows)
-            write_rows(self._id, start, self._typed(chunk))
+            write_rows(self._id, start, self._typed(chunk), self._memory)
             self._partial.wrote_whole(len(chunk))
             return
-        self._workers.send(
-            functools.partial(self._compress, chunk),
-            len(chunk),
-            functools.partial(self._land, start, chunk if start < self._written else None),
-        )
+        replacing = chunk if start < self._written else None
+        for origin in self._origins:
+            self._workers.send(
+                functools.partial(self._compress_part, self._compress, chunk, origin),
+                len(chunk) // len(self._origins),
+                functools.partial(self._land, (start, *origin), replacing),
+            )
 
-    def _land(self, start: int, replacing: np.ndarray | None, made: Stored) -> None:
-        self._partial.wrote_whole(self._put(start, start + self._chunk_rows, made, replacing))
+    def _land(self, origin: tuple[int, ...], replacing: np.ndarray | None, made: Stored) -> None:
+        stop = origin[0] + self._chunk_rows
+        self._partial.wrote_whole(self._put(origin, stop, made, replacing))
 
     def _write_partial(self, filled: int) -> None:
         chunk = self._writable()
@@ -158,23 +169,29 @@ class CompressedDataset:
         start = self._chunk * self._chunk_rows
         if self._compress is None:
             self._extend(self.rows)
-            write_rows(self._id, start, self._typed(chunk[:filled]))
+            write_rows(self._id, start, self._typed(chunk[:filled]), self._memory)
             self._partial.wrote_partial(filled)
             return
         replacing = chunk if start < self._written else None
-        self._partial.wrote_partial(self._put(start, self.rows, self._compress(chunk), replacing))
+        stop, wasted = self.rows, 0
+        for origin in self._origins:
+            made = self._compress_part(self._compress, chunk, origin)
+            wasted += self._put((start, *origin), stop, made, replacing)
+        self._partial.wrote_partial(wasted if self._made.get_nfilters() else 0)
 
-    def _put(self, start: int, stop: int, made: Stored, replacing: np.ndarray | None) -> int:
-        """Write a chunk of the rows ``start`` to ``stop``; how many bytes that took.
+    def _put(
+        self, origin: tuple[int, ...], stop: int, made: Stored, replacing: np.ndarray | None
+    ) -> int:
+        """Write a chunk of the rows up to ``stop``; how many bytes that took.
 
-        ``replacing``: the bytes of the chunk, if a part of it was written before.
+        ``replacing``: the bytes of the rows, if a part of them was written before.
         """
-        origin = (start, *(0,) * len(self.type.row_shape))
         there = b"" if replacing is None else self._id.read_direct_chunk(origin)[1]
         if replacing is not None and there != made.data and len(there) == len(made.data):
             # HDF5 moves a chunk only if its size changes. Written over, a reader might see
             # half of each; bytes that went past all filters are the same in either half.
-            made = unfiltered(replacing, self._made.get_nfilters())
+            part = self._part(replacing, origin[1:])
+            made = unfiltered(part, self._made.get_nfilters())
         self._extend(stop)
         if there == made.data:
             return 0
@@ -187,6 +204,32 @@ class CompressedDataset:
             self._id.set_extent((rows, *self.type.row_shape))
             self._written = rows
 
+    # Chunks that are a part of their rows
+
+    def _part_origins(self) -> list[tuple[int, ...]]:
+        """Where in a row the chunks begin that are side by side."""
+        axes = zip(self.type.row_shape, self._shape[1:], strict=True)
+        return list(itertools.product(*(range(0, size, step) for size, step in axes)))
+
+    def _part(self, rows: np.ndarray, origin: tuple[int, ...]) -> np.ndarray:
+        """The bytes of the chunk that begins at ``origin``, among those of whole ``rows``."""
+        if self._shape[1:] == self.type.row_shape:
+            return rows
+        where = (slice(at, at + size) for at, size in zip(origin, self._shape[1:], strict=True))
+        part = self._typed(rows)[(slice(None), *where)]
+        if part.shape == self._shape:
+            return _bytes(part)
+        # It ends beyond the rows.
+        whole = np.resize(self._fill(), math.prod(self._shape) * self.type.dtype.itemsize)
+        beyond = whole.view(self.type.dtype).reshape(self._shape)
+        beyond[tuple(map(slice, part.shape))] = part
+        return whole
+
+    def _compress_part(
+        self, compress: Compress, rows: np.ndarray, origin: tuple[int, ...]
+    ) -> Stored:
+        return compress(self._part(rows, origin))
+
     def _typed(self, data: np.ndarray) -> np.ndarray:
         return data.view(self.type.dtype).reshape(-1, *self.type.row_shape)
 
@@ -197,9 +240,9 @@ class CompressedDataset:
 
     def _outside_hdf5(self) -> Compress | None:
         """How to compress beside HDF5, if HDF5 would store a row's bytes just as NumPy has them."""
-        same = h5t.py_create(self.type.dtype, logical=True) == self._id.get_type()
-        rows_are_whole = self._made.get_chunk()[1:] == self.type.row_shape
-        return compressor(self._made) if same and rows_are_whole else None
+        if self._memory != self._id.get_type():
+            return None
+        return compressor(self._made) or scratch_compressor(self._id)
 
 
 def _bytes(rows: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import h5py
@@ -30,11 +31,11 @@ def create(
             name,
             shape=(0, *spec.type.row_shape),
             maxshape=(None, *spec.type.row_shape),
-            chunks=(chunk_plan(spec).rows, *spec.type.row_shape),
+            chunks=spec.chunks or (chunk_plan(spec).rows, *spec.type.row_shape),
             dtype=spec.type.dtype,
             fillvalue=spec.fill,
             track_times=False,
-            **_filter(spec),
+            **_filters(spec),
         )
         for key, value in spec.attrs.items():
             dataset.attrs[key] = value
@@ -54,23 +55,38 @@ def create(
 
 def chunk_plan(spec: DatasetSpec) -> ChunkPlan:
     """The chunks that a dataset is made with."""
-    return plan_chunks(
+    plan = plan_chunks(
         spec.type.row_bytes,
         spec.file_rows,
         compressed=spec.compression != "none",
-        asked=spec.chunk_rows,
+        asked=spec.chunks[0] if spec.chunks else spec.chunk_rows,
     )
+    if spec.chunks is None:
+        return plan
+    return replace(plan, shape=spec.chunks, value_bytes=spec.type.dtype.itemsize)
 
 
-def _filter(spec: DatasetSpec) -> dict[str, object]:
-    if spec.compression == "none":
-        return {}
+def _filters(spec: DatasetSpec) -> dict[str, object]:
+    names = spec.filters
+    if names is None:
+        names = ("shuffle",) if spec.compression in ("gzip", "lzf") else ()
+    given: dict[str, object] = {
+        "shuffle": "shuffle" in names,
+        "fletcher32": "fletcher32" in names,
+        "scaleoffset": 0 if "scaleoffset" in names else None,  # so many bits as the chunk needs
+    }
+    if spec.compression != "none":
+        given |= _compression(spec)
+    return given
+
+
+def _compression(spec: DatasetSpec) -> dict[str, object]:
     match spec.compression:
         case "gzip":
             level = GZIP_LEVEL if spec.level is None else spec.level
-            return {"compression": "gzip", "compression_opts": level, "shuffle": True}
+            return {"compression": "gzip", "compression_opts": level}
         case "lzf":
-            return {"compression": "lzf", "shuffle": True}
+            return {"compression": "lzf"}
     import hdf5plugin  # late: it registers its filters, and takes 15 ms
 
     match spec.compression:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5p, h5s
+from h5py import h5d, h5f, h5p, h5s, h5t
 
+from ingestd import layout
 from ingestd.chunks import CHUNK_BYTES
 from ingestd.model import RowRange, RowType
 from ingestd.sinks.hdf5_filters import need_filters
@@ -23,11 +24,22 @@ def open_dataset(file: h5f.FileID, name: str) -> h5d.DatasetID:
     return dataset
 
 
-def write_rows(dataset: h5d.DatasetID, start: int, rows: np.ndarray) -> None:
-    """Let HDF5 write ``rows`` at ``start``, within the dataset's extent."""
+def row_type(dataset: h5d.DatasetID) -> RowType:
+    """What the rows of ``dataset`` are."""
+    attrs = h5py.Dataset(dataset).attrs
+    return RowType(dataset.dtype, dataset.shape[1:], layout.units_of(attrs))
+
+
+def write_rows(dataset: h5d.DatasetID, start: int, rows: np.ndarray, memory: h5t.TypeID) -> None:
+    """Let HDF5 write ``rows``, of its type ``memory``, at ``start``, within the extent."""
     space = dataset.get_space()
     space.select_hyperslab((start, *(0,) * (rows.ndim - 1)), rows.shape)
-    dataset.write(h5s.create_simple(rows.shape), space, np.ascontiguousarray(rows))
+    dataset.write(h5s.create_simple(rows.shape), space, np.ascontiguousarray(rows), memory)
+
+
+def memory_type(dtype: np.dtype) -> h5t.TypeID:
+    """HDF5's type of ``dtype``, its enumerations with their names: NumPy loses these easily."""
+    return h5t.py_create(dtype, logical=True)
 
 
 class PlainDataset:
@@ -37,7 +49,8 @@ class PlainDataset:
         self._id = dataset
         self.handle = h5py.Dataset(dataset)
         shape = dataset.shape
-        self.type = RowType(dataset.dtype, shape[1:])
+        self.type = row_type(dataset)
+        self._memory = memory_type(self.type.dtype)
         chunk_rows = dataset.get_create_plist().get_chunk()[0]
         self._full_rows = min(chunk_rows, max(1, CHUNK_BYTES // self.type.row_bytes))
         self._written = self.visible = int(shape[0])
@@ -66,7 +79,7 @@ class PlainDataset:
         if stop > self._written:
             self._id.set_extent((stop, *self.type.row_shape))
             self._written = stop
-        write_rows(self._id, start, rows)
+        write_rows(self._id, start, rows, self._memory)
         return RowRange(start, stop)
 
     def blank(self, rows: RowRange) -> bool:
@@ -78,7 +91,7 @@ class PlainDataset:
             there = self.handle[start : min(start + step, rows.stop)]
             empty = np.full_like(there, self.handle.fillvalue)
             if there.tobytes() != empty.tobytes():
-                write_rows(self._id, start, empty)
+                write_rows(self._id, start, empty, self._memory)
                 changed = True
         return changed
 
@@ -86,10 +99,15 @@ class PlainDataset:
         """Hand the waiting rows to HDF5."""
         if not self._waiting:
             return
-        rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        # The dtype said: NumPy would make it native.
+        rows = (
+            self._waiting[0]
+            if len(self._waiting) == 1
+            else np.concatenate(self._waiting, dtype=self.type.dtype)
+        )
         stop = self._written + len(rows)
         self._id.set_extent((stop, *self.type.row_shape))
-        write_rows(self._id, self._written, rows)
+        write_rows(self._id, self._written, rows, self._memory)
         self._written = stop
         self._waiting.clear()
         self._waiting_rows = 0

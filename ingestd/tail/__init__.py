@@ -5,8 +5,9 @@ holds one slab of rows at a time.
 """
 
 from ingestd.tail.audit import Origin, Problem, Report, trace, verify
-from ingestd.tail.following import follow
+from ingestd.tail.files import File, Files
 from ingestd.tail.handles import OtherHandle
+from ingestd.tail.live import Tail, open_tail
 from ingestd.tail.opening import (
     CannotOpen,
     CutBack,
@@ -14,14 +15,20 @@ from ingestd.tail.opening import (
     NoSuchDataset,
     NotAnOutput,
     NotCommitted,
+    Replaced,
+    WriterGone,
 )
 from ingestd.tail.output import Output
-from ingestd.tail.slabs import Committed, committed
+from ingestd.tail.position import Position
+from ingestd.tail.reader import Block
+from ingestd.tail.view import Rows, View, open_view
 
 __all__ = [
+    "Block",
     "CannotOpen",
-    "Committed",
     "CutBack",
+    "File",
+    "Files",
     "Missing",
     "NoSuchDataset",
     "NotAnOutput",
@@ -29,10 +36,16 @@ __all__ = [
     "Origin",
     "OtherHandle",
     "Output",
+    "Position",
     "Problem",
+    "Replaced",
     "Report",
-    "committed",
-    "follow",
+    "Rows",
+    "Tail",
+    "View",
+    "WriterGone",
+    "open_tail",
+    "open_view",
     "trace",
     "verify",
 ]

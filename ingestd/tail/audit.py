@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xxhash
 
 from ingestd.model import RowRange, shown
+from ingestd.tail.files import File
 from ingestd.tail.opening import NotCommitted
 from ingestd.tail.output import Output
 from ingestd.tail.slabs import SLAB_BYTES, Slabs, records
@@ -38,6 +40,7 @@ class Origin:
     rows_digest: str
     file_digest: str
     file_id: int
+    captures: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +81,25 @@ def trace(path: str | os.PathLike[str], dataset: str | None, row: int) -> Origin
     :raises NotCommitted: the row is not committed; it says how many there are.
     """
     with Output(path) as output:
-        name = output.resolve(dataset)
-        record = output.find(name, row)
-    rows = _range(record)
+        return origin(output, output.resolve(dataset), row)
+
+
+def origin(output: Output, dataset: str, row: int) -> Origin:
+    """The drop file that ``row`` came from. Raises what :func:`trace` does."""
+    file = File.of(output.find(dataset, row))
     return Origin(
-        dataset=name,
+        dataset=dataset,
         row=row,
-        file=os.fsdecode(bytes(record["name"])),
-        source=os.fsdecode(bytes(record["source"])),
-        rows=rows,
-        row_in_file=row - rows.start,
-        mtime_ns=int(record["mtime_ns"]),
-        committed_ns=int(record["committed_ns"]),
-        rows_digest=_hex(record["digest"]),
-        file_digest=_hex(record["file_digest"]),
-        file_id=int(record["file_id"]),
+        file=file.name,
+        source=file.source,
+        rows=file.rows,
+        row_in_file=row - file.rows.start,
+        mtime_ns=file.mtime_ns,
+        committed_ns=file.committed_ns,
+        rows_digest=file.rows_digest,
+        file_digest=file.file_digest,
+        file_id=file.file_id,
+        captures=file.captures,
     )
 
 
@@ -104,9 +111,9 @@ def verify(
 ) -> Report:
     """Read every committed row of ``dataset`` (None: of all) back against its recorded digest.
 
-    Also each record must begin where the one before it ends. ``progress`` is called with the
-    rows done and the rows there are. The file may be written meanwhile; rows that are committed
-    later are left out.
+    Also each record must begin where the one before it ends, unless rows are placed. ``progress``
+    is called with the rows done and the rows there are. The file may be written meanwhile; rows
+    that are committed later are left out.
 
     :raises CutBack: a writer started anew and took committed rows back meanwhile.
     """
@@ -114,7 +121,8 @@ def verify(
         names = output.datasets if dataset is None else ()
         names = names or (output.resolve(dataset),)
         ends = {name: output.committed(name) for name in names}
-        total, before = sum(ends.values()), 0
+        counts = {name: output.count(name) for name in names}
+        total, before = sum(counts.values()), 0
         files: dict[str, int] = {}
         problems: list[Problem] = []
         count = 0
@@ -126,8 +134,8 @@ def verify(
                 count += problem is not None
                 if problem is not None and len(problems) < PROBLEMS_MAX:
                     problems.append(problem)
-            before += end
-    return Report(files, ends, tuple(problems), count)
+            before += counts[name]
+    return Report(files, counts, tuple(problems), count)
 
 
 def _checked(
@@ -135,23 +143,26 @@ def _checked(
 ) -> Iterator[tuple[int, Problem | None]]:
     """Rows done so far, and what is wrong if anything is, again and again."""
     slabs = Slabs(output, dataset, end, slab_bytes)
-    expected = 0
+    placed, done, expected = output.placed(dataset), 0, 0
     for record in records(output, dataset, 0, count):
-        rows = _range(record)
-        if rows.start != expected:
-            yield expected, _problem(dataset, record, f"begins there instead of at row {expected}")
+        file = File.of(record)
+        rows = file.rows
+        if rows.start != expected and not placed:
+            yield done, _problem(dataset, record, f"begins there instead of at row {expected}")
         expected = rows.stop
         digest = xxhash.xxh3_128()
         try:
             for at, piece in slabs.pieces(rows.start, rows.stop):
                 _feed(digest, piece)
-                yield at + len(piece), None
+                yield done + at + len(piece) - rows.start, None
         except (OSError, RuntimeError, NotCommitted) as error:
-            yield rows.stop, _problem(dataset, record, f"cannot be read back: {error}")
+            done += len(rows)
+            yield done, _problem(dataset, record, f"cannot be read back: {error}")
             continue
-        if digest.hexdigest() != _hex(record["digest"]):
-            what = f"digest is {digest.hexdigest()}, recorded {_hex(record['digest'])}"
-            yield rows.stop, _problem(dataset, record, what)
+        done += len(rows)
+        if digest.hexdigest() != file.rows_digest:
+            what = f"digest is {digest.hexdigest()}, recorded {file.rows_digest}"
+            yield done, _problem(dataset, record, what)
 
 
 def _feed(digest: xxhash.xxh3_128, rows: np.ndarray) -> None:
@@ -160,14 +171,5 @@ def _feed(digest: xxhash.xxh3_128, rows: np.ndarray) -> None:
 
 
 def _problem(dataset: str, record: np.void, what: str) -> Problem:
-    name, source = os.fsdecode(bytes(record["name"])), os.fsdecode(bytes(record["source"]))
-    return Problem(dataset, _range(record), name, source, what)
-
-
-def _range(record: np.void) -> RowRange:
-    first = int(record["first_row"])
-    return RowRange(first, first + int(record["rows"]))
-
-
-def _hex(digest: bytes) -> str:
-    return bytes(digest).decode("ascii", "backslashreplace")
+    file = File.of(record)
+    return Problem(dataset, file.rows, file.name, file.source, what)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
+import numpy as np
 from h5py import h5f, h5i
 
 from ingestd import layout
@@ -27,21 +29,33 @@ class OtherHandle(IngestdError):
     """The dataset is open in this process by other means, so HDF5 cannot be trusted with it."""
 
 
+class Live(NamedTuple):
+    """A dataset, its records, and whether its rows are placed (see :data:`layout.PLACED`)."""
+
+    records: h5py.Dataset
+    rows: h5py.Dataset
+    placed: bool
+
+
 class Handles:
     """One file, open for reading, and the datasets of it that are in use with their records.
 
-    Got by :meth:`take`; each taker calls :meth:`release` once.
+    Got by :meth:`take`; each taker calls :meth:`release` once. A forked child must not use those
+    of its parent: they are ``inherited`` there, and taken anew.
     """
 
     _all: dict[Identity, Handles] = {}  # noqa: RUF012
+    _parents: list[Handles] = []  # noqa: RUF012
     _lock = threading.Lock()
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
         self.file = file
-        self.identity = _identity(os.fstat(file.id.get_vfd_handle()))
+        self._pid = os.getpid()
+        self.fd: int = file.id.get_vfd_handle()
+        self.identity = _identity(os.fstat(self.fd))
         self._users = 0
-        self._pairs: dict[str, tuple[h5py.Dataset, h5py.Dataset]] = {}
+        self._live: dict[str, Live] = {}
 
     @classmethod
     def take(cls, path: Path, patience_seconds: float) -> Handles:
@@ -50,6 +64,9 @@ class Handles:
         Raises what :func:`ingestd.tail.opening.opened` does.
         """
         with cls._lock:
+            # Before the file is opened again: HDF5 would go on with what the parent had of it.
+            while cls._parents:
+                cls._parents.pop().file.close()
             handles = cls._all.get(identity) if (identity := identity_at(path)) else None
             if handles is not None:
                 handles._users += 1
@@ -67,20 +84,49 @@ class Handles:
     def release(self) -> None:
         """One user fewer; the last closes the file."""
         with self._lock:
+            if self.inherited:
+                return
             self._users -= 1
             if self._users == 0:
                 del self._all[self.identity]
-                self._pairs.clear()
+                self._live.clear()
                 self.file.close()
 
-    def pair(self, dataset: str) -> tuple[h5py.Dataset, h5py.Dataset]:
-        """The records of ``dataset``, which is there, and the dataset: as they are now."""
+    @property
+    def inherited(self) -> bool:
+        """Whether these are the parent's, in a forked child."""
+        return self._pid != os.getpid()
+
+    @classmethod
+    def forget_parents(cls) -> None:
+        """What a forked child does first: the lock may be held by a thread that is not there."""
+        cls._lock = threading.Lock()
+        cls._parents += cls._all.values()
+        cls._all = {}
+
+    def datasets(self) -> tuple[str, ...] | None:
+        """The datasets that have records; None: the file is none of ours."""
+        found: list[str] = []
+
+        def visit(name: str, item: h5py.HLObject) -> None:
+            if isinstance(item, h5py.Dataset) and name.endswith("/files"):
+                found.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
+
+        # Under the lock, since a refresh must not come upon what is open while we look.
         with self._lock:
-            if dataset in self._pairs:
+            if layout.GROUP not in self.file:
+                return None
+            self.file[layout.GROUP].visititems(visit)
+        return tuple(sorted(found))
+
+    def live(self, dataset: str) -> Live:
+        """``dataset``, which is there, and its records: as they are now."""
+        with self._lock:
+            if dataset in self._live:
                 self._refresh(dataset)
             else:
-                self._pairs[dataset] = self._opened(dataset)
-            return self._pairs[dataset]
+                self._live[dataset] = self._opened(dataset)
+            return self._live[dataset]
 
     def refresh(self, dataset: str) -> None:
         """Look again at ``dataset`` and its records.
@@ -92,26 +138,26 @@ class Handles:
 
     def _refresh(self, dataset: str) -> None:
         self._refuse_if_open_twice(dataset)
-        records, rows = self._pairs[dataset]
+        records, rows, _ = self._live[dataset]
         # Records first. The writer flushes rows before the record that names them, so rows
         # looked at after a record hold all that it names; the other way round they may not.
         records.refresh()
         rows.refresh()
 
-    def _opened(self, dataset: str) -> tuple[h5py.Dataset, h5py.Dataset]:
+    def _opened(self, dataset: str) -> Live:
         where = f"{named(self.path)}:{shown(dataset)}"
         # Records first, for the reason given above.
         records, rows = self.file[layout.records_path(dataset)], self.file[dataset]
-        if records.dtype != layout.RECORD:
+        if not _readable(records.dtype):
             raise NotAnOutput(
                 f"{where}: its records are of another layout. "
                 "Read it with the version of ingestd that wrote it"
             )
         need_filters(rows, where)
-        return records, rows
+        return Live(records, rows, layout.PLACED in records.attrs)
 
     def _refuse_if_open_twice(self, dataset: str) -> None:
-        if h5f.get_obj_count(self.file.id, h5f.OBJ_DATASET) == 2 * len(self._pairs):
+        if h5f.get_obj_count(self.file.id, h5f.OBJ_DATASET) == 2 * len(self._live):
             return
         ids = h5f.get_obj_ids(self.file.id, h5f.OBJ_DATASET)
         names = [h5i.get_name(each) for each in ids]
@@ -122,6 +168,18 @@ class Handles:
                     "after a refresh HDF5 would give wrong rows (h5py issue 2803). "
                     "Close that, or read in a process of its own"
                 )
+
+
+os.register_at_fork(after_in_child=Handles.forget_parents)
+
+
+def _readable(dtype: np.dtype) -> bool:
+    """Whether records have all the fields that we know; what they captured is optional."""
+    names = dtype.names or ()
+    return all(
+        name == "captures" or (name in names and dtype[name] == layout.RECORD[name])
+        for name in layout.RECORD.names or ()
+    )
 
 
 def identity_at(path: Path) -> Identity | None:

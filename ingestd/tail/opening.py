@@ -47,6 +47,14 @@ class CutBack(BusyWorld):
     """A writer that started anew took rows back while they were read: read again."""
 
 
+class Replaced(IngestdError):
+    """Rows that were handed out are no longer what stands there."""
+
+
+class WriterGone(BusyWorld):
+    """No daemon writes the output any more."""
+
+
 def opened(path: Path, patience_seconds: float) -> h5py.File:
     """The file at ``path``, for reading under SWMR; tried again for ``patience_seconds``.
 

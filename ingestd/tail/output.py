@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 
 from ingestd import layout
-from ingestd.model import shown
-from ingestd.tail.handles import Handles, identity_at
+from ingestd.model import RowType, shown
+from ingestd.tail.handles import Handles, Live, identity_at
 from ingestd.tail.opening import (
     PATIENCE_SECONDS,
     NoSuchDataset,
@@ -20,13 +23,18 @@ from ingestd.tail.opening import (
     named,
 )
 
+RECORDS_AT_ONCE = 4096
+"""So many records, of about 450 bytes, are held at a time."""
+
+_TICK_NS = 50_000_000  # stamps move in ticks of 10 ms at most: one so old is of the last write
+
 
 class Output:
     """An output file, opened for reading at once; a context manager.
 
     All that it tells is of the moment of the last :meth:`refresh`, or of the first use of the
     dataset, or later. Datasets go by their absolute path. Outputs that are open on one file in one
-    process share its handles. Each is for one thread at a time.
+    process share its handles. Each is for one thread at a time. A forked child opens it anew.
 
     :raises Missing: there is no such file.
     :raises CannotOpen: it cannot be opened, also not on trying for ``patience_seconds``.
@@ -37,9 +45,12 @@ class Output:
         self, path: str | os.PathLike[str], patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         self.path = Path(path)
+        self._patience_seconds = patience_seconds
         self._handles: Handles | None = Handles.take(self.path, patience_seconds)
-        self._used: dict[str, tuple[h5py.Dataset, h5py.Dataset]] = {}
-        self._file: h5py.File = self._handles.file
+        self._used: dict[str, Live] = {}
+        self._seen: tuple[int, int] | None = None
+        self._lasts: dict[str, tuple[int, np.void | None]] = {}
+        self._totals: dict[str, _Total] = {}
         self.identity = self._handles.identity
 
     def __enter__(self) -> Self:
@@ -61,17 +72,27 @@ class Output:
         return identity_at(self.path) not in (None, self.identity)
 
     @property
+    def inherited(self) -> bool:
+        """Whether this is a forked child's copy, whose file is not open here yet."""
+        return self._handles is not None and self._handles.inherited
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """The datasets that have records; those added after the file was opened are not seen."""
-        found: list[str] = []
+        return self._open().datasets() or ()
 
-        def visit(name: str, item: h5py.HLObject) -> None:
-            if isinstance(item, h5py.Dataset) and name.endswith("/files"):
-                found.append(layout.dataset_path(f"{layout.GROUP}/{name}"))
+    def check(self) -> tuple[str, ...]:
+        """The same, of a file that must be an output.
 
-        if layout.GROUP in self._file:
-            self._file[layout.GROUP].visititems(visit)
-        return tuple(sorted(found))
+        :raises NotAnOutput: it has no records at all.
+        """
+        there = self._open().datasets()
+        if there is None:
+            raise NotAnOutput(
+                f"{named(self.path)}: has no group {layout.GROUP}, so ingestd did not write it "
+                "and what is committed cannot be told. Read it with h5py"
+            )
+        return there
 
     def resolve(self, dataset: str | None) -> str:
         """The path of ``dataset``, which is there; for None: the only one there is.
@@ -79,12 +100,7 @@ class Output:
         :raises NotAnOutput: the file has no records at all.
         :raises NoSuchDataset: it has others, or (for None) not exactly one; they are listed.
         """
-        if layout.GROUP not in self._file:
-            raise NotAnOutput(
-                f"{named(self.path)}: has no group {layout.GROUP}, so ingestd did not write it "
-                "and what is committed cannot be told. Read it with h5py"
-            )
-        there = self.datasets
+        there = self.check()
         listed = ", ".join(map(shown, there)) or "none yet"
         if dataset is None:
             if len(there) != 1:
@@ -103,54 +119,117 @@ class Output:
 
         :raises OtherHandle: a dataset in use is open in this process by other means too.
         """
+        handles = self._open()
+        self._seen = self._stamp()
+        self._lasts.clear()
         for dataset in self._used:
-            self._live().refresh(dataset)
+            handles.refresh(dataset)
+
+    @property
+    def written(self) -> bool:
+        """Whether the file was, or may have been, written since the last :meth:`refresh`."""
+        return self._seen is None or self._stamp() != self._seen
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Length and time of the file; None: it may be written without a change of these."""
+        status = os.fstat(self._open().fd)
+        if time.time_ns() - status.st_mtime_ns < _TICK_NS:
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def placed(self, dataset: str) -> bool:
+        """Whether rows stand where files say (:data:`layout.PLACED`), perhaps with gaps."""
+        return self._live(dataset).placed
 
     def last(self, dataset: str) -> tuple[int, np.void | None]:
         """Index of the last record, and the record (:data:`layout.RECORD`); (-1, None): none."""
-        records = self._pair(dataset)[0]
-        for index in range(len(records) - 1, -1, -1):
-            record = records[index]
-            # The extent may grow a moment before the record is there; then it holds zeros.
-            if record["committed_ns"]:
-                return index, record
-        return -1, None
+        if dataset not in self._lasts:
+            self._lasts[dataset] = _last(self._live(dataset).records)
+        return self._lasts[dataset]
 
     def committed(self, dataset: str) -> int:
-        """How many rows of the dataset are final."""
+        """The end of the rows that are final. Of a placed dataset, some below may be missing."""
+        if self.placed(dataset):
+            return self._total(dataset).end
         return layout.committed_rows(self.last(dataset)[1])
 
+    def count(self, dataset: str) -> int:
+        """How many rows are final. Of a placed dataset, this is what records name."""
+        return self._total(dataset).rows if self.placed(dataset) else self.committed(dataset)
+
+    def _total(self, dataset: str) -> _Total:
+        last, record = self.last(dataset)
+        if record is None:
+            return _Total(-1, None, 0, 0)
+        total = self._totals.get(dataset)
+        if total is None or not self.stands(dataset, total.index, total.record):
+            total = _Total(-1, None, 0, 0)
+        for records in self._chunks(dataset, total.index + 1, last + 1):
+            end = max(total.end, int(records_end(records).max()))
+            total = _Total(last, record, end, total.rows + int(records["rows"].sum()))
+        self._totals[dataset] = total
+        return total
+
+    def stands(self, dataset: str, index: int, record: np.void | None) -> bool:
+        """Whether ``record`` is still the one at ``index``: no writer took its rows back."""
+        if record is None:
+            return False
+        now = self.records(dataset, index, index + 1)
+        return len(now) == 1 and bool(now[0].tobytes() == record.tobytes())
+
     def records(self, dataset: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Records ``start`` to ``stop`` (None: the last), as an array of :data:`layout.RECORD`."""
+        """Records ``start`` to ``stop`` (None: the last), as an array of :data:`layout.RECORD`.
+
+        Outputs of older and newer versions may lack the field ``captures``, or have more fields.
+        """
         last = self.last(dataset)[0] + 1 if stop is None else stop
-        return np.asarray(self._pair(dataset)[0][start:last])
+        return np.asarray(self._live(dataset).records[start:last])
 
     def locate(self, dataset: str, row: int) -> int:
-        """The index of the record that names ``row``, in a few reads, however many there are.
+        """The index of the record that names ``row``.
+
+        It takes a few reads, however many records there are; if placed, it may read all.
 
         :raises NotCommitted: the row is not committed.
         """
         last, record = self.last(dataset)
-        end = layout.committed_rows(record)
+        end = self.committed(dataset)
         if not 0 <= row < end:
             raise NotCommitted(
                 f"{named(self.path)}:{shown(dataset)}: row {row} is not committed. "
                 + (f"There are {end} rows, 0 to {end - 1}" if end else "No row is, yet")
             )
+        if self.placed(dataset):
+            return self._search(dataset, row, last + 1)
         assert record is not None
         if int(record["first_row"]) <= row:
             return last
         # The rightmost record that starts at the row or before it: of several, those to its
         # left are of files that brought no rows.
-        records = self._pair(dataset)[0]
-        low, high = 0, last
-        while high - low > 1:
+        return self.bisect(dataset, "first_row", row, last) - 1
+
+    def bisect(self, dataset: str, field: str, value: int, stop: int) -> int:
+        """The first of the records below ``stop`` whose ``field``, which rises, is > ``value``."""
+        records = self._live(dataset).records
+        low, high = 0, stop
+        while low < high:
             middle = (low + high) // 2
-            if int(records[middle]["first_row"]) <= row:
-                low = middle
+            if int(records[middle][field]) <= value:
+                low = middle + 1
             else:
                 high = middle
         return low
+
+    def arrival(self, dataset: str, row: int) -> tuple[int, int]:
+        """The record of row ``row``, counted in order of arrival, and which of its rows it is."""
+        at = 0
+        for records in self._chunks(dataset, 0, self.last(dataset)[0] + 1):
+            ends = np.cumsum(records["rows"], dtype=np.int64)
+            if row < ends[-1]:
+                index = int(np.searchsorted(ends, row, "right"))
+                return at + index, row - int(ends[index]) + int(records["rows"][index])
+            at, row = at + len(records), row - int(ends[-1])
+        raise NotCommitted(f"{named(self.path)}:{shown(dataset)}: so many rows are not committed")
 
     def find(self, dataset: str, row: int) -> np.void:
         """The record (:data:`layout.RECORD`) that names ``row``.
@@ -163,14 +242,27 @@ class Output:
 
     def extent(self, dataset: str) -> int:
         """How many rows stand in the dataset, committed or not."""
-        return len(self._pair(dataset)[1])
+        return len(self._live(dataset).rows)
+
+    def chunks(self, dataset: str) -> tuple[int, ...] | None:
+        """The shape of a chunk; None: it is stored without."""
+        chunks: tuple[int, ...] | None = self._live(dataset).rows.chunks
+        return chunks
+
+    def attributes(self, dataset: str) -> dict[str, Any]:
+        """The dataset's attributes."""
+        return dict(self._live(dataset).rows.attrs)
+
+    def group_attributes(self, group: str) -> dict[str, Any]:
+        """The attributes of a group, ``/`` being the file's own."""
+        return dict(self._open().file[group].attrs)
 
     def rows(self, dataset: str, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop``, ``(stop - start, *row_shape)``; final below `committed`.
 
         :raises NotCommitted: the dataset ends before ``stop``.
         """
-        rows = self._pair(dataset)[1]
+        rows = self._live(dataset).rows
         if not 0 <= start <= stop <= len(rows):
             raise NotCommitted(
                 f"{named(self.path)}:{shown(dataset)}: rows {start} to {stop} were asked for, "
@@ -178,9 +270,18 @@ class Output:
             )
         return np.asarray(rows[start:stop])
 
+    def row_type(self, dataset: str) -> RowType:
+        """What the dataset's rows are."""
+        rows = self._live(dataset).rows
+        return RowType(rows.dtype, rows.shape[1:], layout.units_of(rows.attrs))
+
+    def select(self, dataset: str, selection: tuple[Any, ...]) -> Any:
+        """What h5py gives for ``selection``, which must not reach beyond what is committed."""
+        return self._live(dataset).rows[selection]
+
     def slab_rows(self, dataset: str, slab_bytes: int) -> int:
         """How many rows to read at once: about ``slab_bytes``, whole chunks, one row at least."""
-        rows = self._pair(dataset)[1]
+        rows = self._live(dataset).rows
         row_bytes = rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=object))
         count: int = max(1, slab_bytes // max(1, row_bytes))
         if rows.chunks is None:
@@ -191,14 +292,61 @@ class Output:
         deep = min(count // int(rows.chunks[0]), chunks_max)
         return deep * int(rows.chunks[0]) if deep else count
 
-    def _pair(self, dataset: str) -> tuple[h5py.Dataset, h5py.Dataset]:
-        pair = self._used.get(dataset)
-        if pair is None:
-            self.resolve(dataset)
-            pair = self._used[dataset] = self._live().pair(dataset)
-        return pair
+    def _chunks(self, dataset: str, start: int, stop: int) -> Iterator[np.ndarray]:
+        for at in range(start, stop, RECORDS_AT_ONCE):
+            yield self.records(dataset, at, min(stop, at + RECORDS_AT_ONCE))
 
-    def _live(self) -> Handles:
+    def _search(self, dataset: str, row: int, stop: int) -> int:
+        at = 0
+        for records in self._chunks(dataset, 0, stop):
+            (hits,) = np.nonzero((records["first_row"] <= row) & (row < records_end(records)))
+            if len(hits):
+                return at + int(hits[0])
+            at += len(records)
+        raise NotCommitted(
+            f"{named(self.path)}:{shown(dataset)}: row {row} is not written yet: no file has "
+            "brought it, it reads as fill value"
+        )
+
+    def _live(self, dataset: str) -> Live:
+        handles = self._open()
+        live = self._used.get(dataset)
+        if live is None:
+            self.resolve(dataset)
+            live = self._used[dataset] = handles.live(dataset)
+        return live
+
+    def _open(self) -> Handles:
         if self._handles is None:
             raise ValueError(f"{named(self.path)}: closed")
+        if self._handles.inherited:
+            self._used.clear()
+            self._lasts.clear()
+            self._seen = None
+            self._handles = Handles.take(self.path, self._patience_seconds)
+            self.identity = self._handles.identity
         return self._handles
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """The largest end, and the sum, of rows in the records up to ``index``, which is ``record``."""
+
+    index: int
+    record: np.void | None
+    end: int
+    rows: int
+
+
+def _last(records: h5py.Dataset) -> tuple[int, np.void | None]:
+    for index in range(len(records) - 1, -1, -1):
+        record = records[index]
+        # The extent may grow a moment before the record is there; then it holds zeros.
+        if record["committed_ns"]:
+            return index, record
+    return -1, None
+
+
+def records_end(records: np.ndarray) -> np.ndarray:
+    """The row after the last of each record."""
+    return np.asarray(records["first_row"] + records["rows"], np.int64)

@@ -1,31 +1,18 @@
-"""Committed rows, slab by slab. Rows that a starting writer takes back meanwhile are not given."""
+"""Rows, slab by slab. Rows that a starting writer takes back meanwhile are not given."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from ingestd import layout
-from ingestd.model import RowRange, shown
+from ingestd.model import shown
 from ingestd.tail.opening import CutBack
 from ingestd.tail.output import Output
 
 SLAB_BYTES = 4 << 20
 """Bytes of rows held at a time, if one row is not larger."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Committed:
-    """Rows ``range`` of a dataset, all of them final, and all from one drop file.
-
-    ``rows`` is ``(len(range), *row_shape)``; ``record`` is the file's, of `layout.RECORD`.
-    """
-
-    range: RowRange
-    rows: np.ndarray
-    record: np.void
 
 
 class Slabs:
@@ -40,6 +27,7 @@ class Slabs:
         self._output = output
         self._dataset = dataset
         self._stop = stop
+        self._placed = output.placed(dataset)
         self._step = output.slab_rows(dataset, slab_bytes)
         self._marker = output.last(dataset)
         self._start = 0
@@ -61,7 +49,9 @@ class Slabs:
     def _load(self, start: int, stop: int) -> None:
         aligned = (start // self._step + 1) * self._step
         # Where rows are missing, those before the gap are still to be had.
-        end = min(aligned, self._stop, max(self._output.extent(self._dataset), start + 1))
+        # What follows placed rows comes at another time, or not at all.
+        reach = stop if self._placed else self._stop
+        end = min(aligned, reach, max(self._output.extent(self._dataset), start + 1))
         try:
             rows = self._output.rows(self._dataset, start, end)
         except OSError:
@@ -76,32 +66,11 @@ class Slabs:
         # Rows read meanwhile may be fill values: they count only if the marker still stands.
         index, marker = self._marker
         self._output.refresh()
-        now = self._output.records(self._dataset, index, index + 1)
-        if marker is None or len(now) != 1 or now[0].tobytes() != marker.tobytes():
+        if not self._output.stands(self._dataset, index, marker):
             raise CutBack(
                 f"{shown(str(self._output.path))}:{shown(self._dataset)}: a writer that started "
                 "anew took rows back while they were read. Try again"
             )
-
-
-def committed(
-    output: Output, dataset: str, start: int = 0, slab_bytes: int = SLAB_BYTES
-) -> Iterator[Committed]:
-    """The rows from ``start`` that are committed now, each drop file's in one or more slabs.
-
-    :raises CutBack: the writer took committed rows back meanwhile.
-    :raises OSError: HDF5 cannot read the rows.
-    """
-    last, record = output.last(dataset)
-    stop = layout.committed_rows(record)
-    if start >= stop:
-        return
-    slabs = Slabs(output, dataset, stop, slab_bytes)
-    for named in records(output, dataset, output.locate(dataset, start), last + 1):
-        first = int(named["first_row"])
-        end = first + int(named["rows"])
-        for at, rows in slabs.pieces(max(first, start), end):
-            yield Committed(RowRange(at, at + len(rows)), rows, named)
 
 
 def records(output: Output, dataset: str, start: int, stop: int) -> Iterator[np.void]:

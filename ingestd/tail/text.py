@@ -67,6 +67,7 @@ def origin_json(path: Path, origin: Origin) -> dict[str, Any]:
         "rows_xxh3_128": origin.rows_digest,
         "file_xxh3_128": origin.file_digest,
         "file_id": origin.file_id,
+        "captures": origin.captures,
     }
 
 
@@ -131,18 +132,19 @@ def _summary(frame: np.ndarray) -> str:
     low, mean, high = finite.min(), finite.mean(dtype=np.float64), finite.max()
     missing = frame.size - finite.size
     tail = f"  not finite {missing}" if missing else ""
-    return f"{what}  min {_short(low)}  mean {_short(mean)}  max {_short(high)}{tail}"
+    return f"{what}  min {short(low)}  mean {short(mean)}  max {short(high)}{tail}"
 
 
 def _compact(values: np.ndarray) -> str:
     if values.dtype.names is None:
-        return " ".join(_short(value) for value in values.reshape(-1))
+        return " ".join(short(value) for value in values.reshape(-1))
     if values.ndim:
         return " | ".join(_compact(np.asarray(value)) for value in values)
     return " ".join(f"{shown(name)}={_compact(values[name])}" for name in values.dtype.names)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in few characters."""
     if isinstance(value, (float, np.floating)):
         return f"{float(value):.6g}"
     if isinstance(value, (complex, np.complexfloating)):

@@ -1,4 +1,4 @@
-"""Files of the formats that need an extra: each group of cases is there if its libraries are."""
+"""Files of the formats that need an extra: cases whose libraries are not there say so."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def loaded(*names: str) -> bool:
     return True
 
 
+LIBRARIES = {
+    "tiff": ("tifffile", "imagecodecs"),
+    "image": ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.BmpImagePlugin"),
+    "fits": ("astropy.io.fits", "astropy.io.fits.hdu.compressed"),
+    "parquet": ("pyarrow.parquet", "pyarrow.compute"),
+    "zarr": ("zarr",),
+    "hdf5": (),
+    "mat": ("scipy.io",),
+}
+MISSING = {
+    name: "" if loaded(*libraries) else f"pip install 'ingestd[{name}]'"
+    for name, libraries in LIBRARIES.items()
+}
+"""By format: why its tests cannot run here, or nothing."""
+
+
 def tiff(**how: Any) -> Encode:
     def encode(arrays: Arrays) -> bytes:
         import tifffile
@@ -60,6 +76,8 @@ def picture(kind: str, **how: Any) -> Encode:
 
 def jpeg_as_read(pixels: np.ndarray, **how: Any) -> tuple[Encode, Arrays]:
     """A JPEG keeps no pixel as it was: what Pillow reads of it is what counts."""
+    if MISSING["image"]:
+        return picture("JPEG"), {"data": pixels[None]}
     from PIL import Image
 
     out = io.BytesIO()
@@ -160,8 +178,6 @@ def zarr(version: int, method: int = zipfile.ZIP_STORED, **how: Any) -> Encode:
 
 
 def tiff_cases() -> list[dict[str, Any]]:
-    if not loaded("tifffile", "imagecodecs"):
-        return []
     # tifffile leaves up to 24 bytes unused at the end.
     frames = {"format": "tiff", "arrays": {"data": FRAMES}, "padding_bytes": 24}
     colour = {"format": "tiff", "arrays": {"data": PICTURES}, "padding_bytes": 24}
@@ -179,8 +195,6 @@ def tiff_cases() -> list[dict[str, Any]]:
 
 
 def image_cases() -> list[dict[str, Any]]:
-    if not loaded("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.BmpImagePlugin"):
-        return []
     gray, colour = {"data": PICTURES[:1, ..., 0].copy()}, {"data": PICTURES[:1]}
     jpeg, jpeg_arrays = jpeg_as_read(PICTURES[0])
     slow, slow_arrays = jpeg_as_read(PICTURES[0, ..., 0], progressive=True)
@@ -200,8 +214,6 @@ def image_cases() -> list[dict[str, Any]]:
 
 
 def fits_cases() -> list[dict[str, Any]]:
-    if not loaded("astropy.io.fits", "astropy.io.fits.hdu.compressed"):
-        return []
     image = FLOATS.astype(np.float32)[None]
     return [
         {"name": name, "format": "fits", "arrays": arrays, "encode": encode}
@@ -216,8 +228,6 @@ def fits_cases() -> list[dict[str, Any]]:
 
 
 def parquet_cases() -> list[dict[str, Any]]:
-    if not loaded("pyarrow.parquet", "pyarrow.compute"):
-        return []
     return [
         {"name": name, "format": "parquet", "arrays": columns(), "encode": encode}
         for name, encode in [
@@ -230,8 +240,6 @@ def parquet_cases() -> list[dict[str, Any]]:
 
 
 def zarr_cases() -> list[dict[str, Any]]:
-    if not loaded("zarr"):
-        return []
     two = {"f": FRAMES, "run/x": FLOATS}
     return [
         {"name": name, "format": "zarr", "arrays": arrays, "encode": encode}
@@ -324,8 +332,6 @@ def mat73(arrays: Arrays) -> bytes:
 
 
 def mat_cases() -> list[dict[str, Any]]:
-    if not loaded("scipy.io"):
-        return []
     kinds = {"f": FRAMES, "x": FLOATS, "hit": FLOATS > 0, "z": FLOATS + 1j}
     return [
         {"name": name, "format": "mat", "arrays": arrays, "encode": encode}
@@ -339,11 +345,15 @@ def mat_cases() -> list[dict[str, Any]]:
 
 
 EXTRA_CASES = [
-    *tiff_cases(),
-    *image_cases(),
-    *fits_cases(),
-    *parquet_cases(),
-    *zarr_cases(),
-    *hdf5_cases(),
-    *mat_cases(),
+    case | {"missing": MISSING[case["format"]]}
+    for cases in (
+        tiff_cases,
+        image_cases,
+        fits_cases,
+        parquet_cases,
+        zarr_cases,
+        hdf5_cases,
+        mat_cases,
+    )
+    for case in cases()
 ]

@@ -28,6 +28,7 @@ class Case:
 
     ``cut_at_line_end_is_a_file``: a cut there gives a shorter file that nothing tells from a whole.
     ``padding_bytes``: so many at its end say nothing, and nothing tells that they lack.
+    ``missing``: the install line of the libraries that make the file, if they are not there.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     cut_at_line_end_is_a_file: bool = False
     padding_bytes: int = 0
+    missing: str = ""
 
     def bytes(self) -> bytes:
         return self.encode(self.arrays)

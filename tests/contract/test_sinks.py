@@ -46,6 +46,8 @@ class Kind:
     open: Callable[[Path], Sink]
     reader: str
     compressions: tuple[str, ...]
+    storage: tuple[str, ...]
+    """With filters beside the compression; ``parts``: in chunks of a part of a row."""
 
 
 SINKS = [
@@ -56,6 +58,10 @@ SINKS = [
         (
             *("none", "gzip", "gzip:1", "lzf", "lz4", "zstd", "zstd:9"),
             *("gzip:4", "bitshuffle", "blosc", "blosc:9", "blosc2", "blosc2:1"),
+        ),
+        (
+            *("none+fletcher32", "gzip+shuffle+fletcher32", "lzf+fletcher32", "none+scaleoffset"),
+            *("none+parts", "gzip+parts", "lzf+parts", "none+fletcher32+parts"),
         ),
     )
 ]
@@ -337,14 +343,23 @@ def test_rows_are_as_they_were_appended_whatever_becomes_of_the_block_before(ope
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    ("kind", "compression"), [(kind, c) for kind in SINKS for c in kind.compressions]
+    ("kind", "compression"),
+    [(kind, how) for kind in SINKS for how in (*kind.compressions, *kind.storage)],
 )
 def test_any_calls_in_any_order_keep_the_rows(
     tmp_path, kind: Kind, compression: str, seed: int
 ) -> None:
+    compression, *filters = compression.split("+")
     name, _, level = compression.partition(":")
     one = spec(
-        "u2", (3,), chunk_rows=8, compression=name, level=int(level) if level else None, fill=77
+        "u2",
+        (3,),
+        chunk_rows=8,
+        compression=name,
+        level=int(level) if level else None,
+        fill=77,
+        filters=tuple(f for f in filters if f != "parts") if filters else None,
+        chunks=(8, 2) if "parts" in filters else None,
     )
     opened, rng, seen = Opened(kind, tmp_path), np.random.default_rng(seed), 0
     sink = made(opened, data=one)

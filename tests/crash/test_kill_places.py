@@ -11,7 +11,7 @@ import pytest
 from daemon import World
 from helpers import drop
 
-from ingestd import layout
+from ingestd import layout, tail
 
 CONFIG = """
 state: state
@@ -77,6 +77,7 @@ def test_killed_at_a_step_placed_rows_are_whole_and_gaps_empty(step: str, tmp_pa
             assert np.array_equal(file["/X"][:], expected)
             assert len(file[layout.records_path("/X")]) == len(files)
             assert sorted(file["/log"][:]) == sorted(rows(run, seq, 1)[0] for seq, _ in files)
+        assert tail.verify(path).ok
 
 
 def savez(path: Path, **arrays: np.ndarray) -> None:

@@ -72,7 +72,7 @@ def test_sniffing_takes_any_head(head: bytes) -> None:
 
 @settings(FUZZ, max_examples=400)
 @given(
-    st.sampled_from(CASES),
+    st.sampled_from([case for case in CASES if not case.missing]),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
     st.booleans(),
     st.floats(0, 1),

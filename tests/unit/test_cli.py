@@ -16,7 +16,7 @@ from helpers import run
 
 from ingestd import locks
 from ingestd.cli import COMMANDS, cli
-from ingestd.cli.read import _split
+from ingestd.cli.read import split
 from ingestd.errors import (
     BadFile,
     BrokenInvariant,
@@ -293,7 +293,7 @@ def test_the_schema_is_json(tmp_path) -> None:
     ],
 )
 def test_an_output_and_its_dataset_are_told_apart(word: str, expected) -> None:
-    assert _split(word) == (Path(expected[0]), expected[1])
+    assert split(word) == (Path(expected[0]), expected[1])
 
 
 def test_the_help_of_all_imports_no_command() -> None:

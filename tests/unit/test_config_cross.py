@@ -61,6 +61,14 @@ def one(rest: str) -> str:
             "more than HDF5's 4 GiB",
         ),
         (
+            one("datasets: {x: {row_shape: [64], chunks: [16, 128]}}"),
+            "chunks [16, 128] do not fit rows of shape [64]; write rows, then",
+        ),
+        (
+            one("datasets: {x: {dtype: f4, filters: [scaleoffset]}}"),
+            "scaleoffset is exact for integers only, not for float32",
+        ),
+        (
             two("drop: d, output: a.h5", "drop: ./d, output: b.h5"),
             "sources 'a' and 'b' would both take 'd/x.npy'",
         ),

@@ -9,7 +9,15 @@ import pytest
 from pydantic import ValidationError
 
 from ingestd import layout
-from ingestd.config import INTERNAL_GROUP, Compression, Dataset, fill_value, refuse_dtype
+from ingestd.config import (
+    INTERNAL_GROUP,
+    Compression,
+    Dataset,
+    fill_value,
+    refuse_chunks,
+    refuse_dtype,
+    refuse_scaleoffset,
+)
 from ingestd.config.values import LEVELS
 
 
@@ -33,8 +41,8 @@ def test_fixed_width_dtypes_are_taken(dtype: str) -> None:
         ("str", "use S16"),
         ("f4,U3", "use S16"),
         ("i4,O", "use a fixed width: S16"),
-        ("M8[s]", "use int64 and a 'units' attribute"),
-        ("m8", "use int64 and a 'units' attribute"),
+        ("M8[s]", "leave 'dtype' out (or write int64)"),
+        ("m8", "leave 'dtype' out (or write int64)"),
         ("S", "give it one, like S16"),
         ("(2,3)f4", "write the shape as row_shape"),
         ("flaot32", "write one like float32"),
@@ -155,17 +163,90 @@ def test_attributes_that_hdf5_does_not_take_are_refused(value: object) -> None:
         Dataset.model_validate({"attrs": {"x": value}})
 
 
-def test_a_member_is_one_name() -> None:
-    assert Dataset.model_validate({"member": "a"}).member == "a"
+def test_a_member_is_one_name_or_a_list_of_columns() -> None:
+    assert Dataset.model_validate({"member": "a"}).columns == ()
+    assert Dataset.model_validate({"member": '["'}).columns == ()
+    assert Dataset.model_validate({"member": ["x", "T (°C)"]}).columns == ("x", "T (°C)")
 
-    with pytest.raises(ValidationError, match="not supported yet"):
-        Dataset.model_validate({"member": ["x", "y"]})
+
+@pytest.mark.parametrize(
+    ("dtype", "fields"),
+    [
+        ("f4", [("time", "f4"), ("n", "f4")]),
+        ("f8,i4", [("time", "f8"), ("n", "i4")]),
+        ({"t": "f8", "count": "i4"}, [("t", "f8"), ("count", "i4")]),
+        ({"t": "f8", "deep": {"a": "S8"}}, [("t", "f8"), ("deep", [("a", "S8")])]),
+    ],
+)
+def test_columns_are_the_fields_of_a_row(dtype: object, fields: list) -> None:
+    dataset = Dataset.model_validate({"member": ["time", "n"], "dtype": dtype})
+
+    assert dataset.numpy_dtype == np.dtype(fields)
 
 
-@pytest.mark.parametrize("member", ["", [], 5, {}])
+def test_there_is_a_field_for_each_column() -> None:
+    with pytest.raises(ValidationError, match="2 fields for 3 columns"):
+        Dataset.model_validate({"member": ["a", "b", "c"], "dtype": {"a": "f8", "b": "f8"}})
+    with pytest.raises(ValidationError, match="names a column twice"):
+        Dataset.model_validate({"member": ["a", "a"]})
+
+
+@pytest.mark.parametrize(
+    "dtype", [{"a": "O"}, {"a": "M8[s]"}, {"a": "U3"}, {"a": 4}, {}, {1: "f4"}]
+)
+def test_fields_that_cannot_grow_are_refused(dtype: object) -> None:
+    with pytest.raises(ValidationError, match=r"variable length|64-bit|unicode|write one like"):
+        Dataset.model_validate({"dtype": dtype})
+
+
+@pytest.mark.parametrize("member", ["", [], 5, {}, [5]])
 def test_what_names_no_member_is_refused(member: object) -> None:
     with pytest.raises(ValidationError, match="names no member"):
         Dataset.model_validate({"member": member})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "remedy"),
+    [
+        ({"filters": "shuffle"}, r"like \[shuffle, fletcher32\]"),
+        ({"filters": ["nbit"]}, "write scaleoffset"),
+        ({"filters": ["scaleoffset:2"]}, "round floats by a transform"),
+        ({"filters": ["fletcher"]}, "did you mean 'fletcher32'"),
+        ({"filters": ["fletcher32", "fletcher32"]}, "write each once"),
+        ({"filters": ["scaleoffset", "fletcher32"]}, "no other filter"),
+        ({"filters": ["shuffle"], "compression": "blosc"}, "leave it out"),
+        ({"filters": ["scaleoffset"], "compression": "zstd"}, "none or gzip, not zstd"),
+        ({"filters": ["shuffle"]}, "with none it gains nothing"),
+        ({"compression": "szip"}, "write gzip"),
+        ({"chunks": 16}, r"\[16, 256, 256\]"),
+        ({"chunks": [0, 4]}, r"\[16, 256, 256\]"),
+        ({"chunks": [4, 4], "chunk_rows": 4}, "leave chunk_rows out"),
+    ],
+)
+def test_storage_that_does_not_serve_is_refused_with_a_remedy(dataset: dict, remedy: str) -> None:
+    with pytest.raises(ValidationError, match=remedy):
+        Dataset.model_validate(dataset)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "row_shape", "remedy"),
+    [
+        ((16, 256), (512, 512), r"like \[1, 256, 256\]"),
+        ((16, 256, 600), (512, 512), r"like \[1, 256, 256\]"),
+        ((16, 2), (), r"like \[1\]"),
+        ((1000, 64, 64), (512, 512), "write 512 rows or fewer"),
+    ],
+)
+def test_chunks_have_to_fit_the_rows(chunks, row_shape, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        refuse_chunks(chunks, row_shape, 2)
+    refuse_chunks((16, 256, 256), (512, 512), 2)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "?", "S4", "c8", "V4", "i4,i4"])
+def test_scaleoffset_is_for_integers(dtype: str) -> None:
+    with pytest.raises(ValueError, match="exact for integers only"):
+        refuse_scaleoffset(np.dtype(dtype))
 
 
 def test_a_dataset_cannot_be_changed() -> None:

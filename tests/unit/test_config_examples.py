@@ -212,6 +212,15 @@ def test_init_leaves_out_what_no_dataset_can_hold(here: Path) -> None:
     assert "# left out: names: dtype <U1 is NumPy's unicode" in (here / "c.yaml").read_text()
 
 
+def test_init_leaves_types_without_a_short_name_to_the_first_file(here: Path) -> None:
+    arrays = {"when": np.zeros(2, "M8[ns]"), "raw": np.zeros(2, "V3"), "n": np.zeros(2, "i4,S2")}
+    np.savez(here / "run.npz", **arrays)
+
+    source = init_from(here / "run.npz")
+
+    assert {dataset.dtype for dataset in source.datasets.values()} == {None}
+
+
 def test_init_takes_a_table_as_one_dataset(here: Path) -> None:
     (here / "iris.csv").write_text("a,b\n1,2\n3,4\n")
 

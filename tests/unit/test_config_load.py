@@ -330,12 +330,12 @@ sources:
   1:
     drop: 2024-01-31
     output: o.h5
-  on: {drop: d, output: o.h5, options: {time: 1:30}}
+  on: {drop: d, output: o.h5, attrs: {/a: {time: 1:30}}}
 """)
 
     assert list(config.sources) == ["1", "on"]
     assert config.sources["1"].drop == Path("2024-01-31")
-    assert config.sources["on"].options == {"time": "1:30"}
+    assert config.sources["on"].attrs == {"/a": {"time": "1:30"}}
 
 
 def test_a_byte_order_mark_is_no_mistake() -> None:

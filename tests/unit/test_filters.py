@@ -14,7 +14,13 @@ import pytest
 
 from ingestd.model import RowType
 from ingestd.sinks import DatasetSpec
-from ingestd.sinks.filters import FAST_LEVELS, Stored, compressor
+from ingestd.sinks.filters import (
+    FAST_LEVELS,
+    Stored,
+    _with_checksum,
+    compressor,
+    scratch_compressor,
+)
 from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER
 
@@ -42,12 +48,14 @@ OTHER = ("gzip", *(f"gzip:{level}" for level in FAST_LEVELS))
 
 
 def made(path: Path, compression: str, rows: np.ndarray) -> None:
+    compression, *filters = compression.split("+")
     name, _, level = compression.partition(":")
     spec = DatasetSpec(
         RowType(rows.dtype, rows.shape[1:]),
         chunk_rows=len(rows),
         compression=name,
         level=int(level) if level else None,
+        filters=tuple(filters) if filters else None,
     )
     with h5py.File(path, "w", libver=LIBVER) as file:
         create(file, {"/data": spec}, {})
@@ -55,7 +63,7 @@ def made(path: Path, compression: str, rows: np.ndarray) -> None:
 
 
 def outside(dataset: h5py.Dataset, rows: np.ndarray) -> Stored:
-    compress = compressor(dataset.id.get_create_plist())
+    compress = compressor(dataset.id.get_create_plist()) or scratch_compressor(dataset.id)
     assert compress is not None
     return compress(rows.reshape(-1).view(np.uint8))
 
@@ -76,6 +84,47 @@ def test_a_chunk_is_the_same_as_from_hdf5(tmp_path, compression: str, kind: str)
     else:
         assert stored.data == data
     assert stored.mask == mask
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize(
+    "compression", ["none+fletcher32", "zstd+fletcher32", "lz4+shuffle+fletcher32"]
+)
+def test_a_chunk_with_more_filters_is_the_same_as_from_hdf5(tmp_path, compression, kind) -> None:
+    test_a_chunk_is_the_same_as_from_hdf5(tmp_path, compression, kind)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">u2", ">i4", "u4", "<i8", ">i8", "u8"])
+@pytest.mark.parametrize("compression", ["none+scaleoffset", "gzip:4+scaleoffset"])
+def test_integers_of_any_range_come_back_from_scaleoffset(tmp_path, compression, dtype) -> None:
+    limits = np.iinfo(dtype)
+    for low, high in [(limits.min, limits.max), (0, 1), (limits.max - 3, limits.max), (5, 5)]:
+        rows = rng.integers(low, high, (8, 100), np.dtype(dtype).newbyteorder("="), endpoint=True)
+        rows[0, :2] = low, high
+        rows = rows.astype(dtype)
+        made(tmp_path / "a.h5", compression, rows)
+
+        with h5py.File(tmp_path / "a.h5", "r+") as file:
+            stored = outside(file["data"], rows)
+            file["data"].id.write_direct_chunk((0, 0), stored.data, stored.mask)
+        with h5py.File(tmp_path / "a.h5", "r") as file:
+            found = file["data"][:]
+
+        assert np.array_equal(found, rows)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 719, 720, 721, 131071, 131072, 131074, 400001])
+@pytest.mark.parametrize("byte", [0, 1, 255, None])
+def test_the_checksum_is_hdf5s(tmp_path, size: int, byte: int | None) -> None:
+    data = rng.integers(0, 256, size).astype("u1") if byte is None else np.full(size, byte, "u1")
+    if not size:
+        assert _with_checksum(b"") == bytes(4)
+        return
+    made(tmp_path / "a.h5", "none+fletcher32", data[None])
+
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["data"][:] = data
+        assert file["data"].id.read_direct_chunk((0, 0))[1] == _with_checksum(data)
 
 
 @pytest.mark.parametrize("kind", ROWS)
@@ -103,13 +152,13 @@ def test_what_only_hdf5_can_do_is_left_to_it(tmp_path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name, how in {
             "lzf": {"compression": "lzf"},
-            "checksum": {"compression": "gzip", "fletcher32": True},
             "offset": {"scaleoffset": 2},
             "zfp": dict(hdf5plugin.Zfp()),
         }.items():
             dataset = file.create_dataset(name, (64, 64), "i4", chunks=(8, 64), **how)
 
             assert compressor(dataset.id.get_create_plist()) is None, name
+            assert (scratch_compressor(dataset.id) is None) == (name != "offset")
 
 
 @pytest.mark.parametrize("compression", [*SAME, *OTHER])

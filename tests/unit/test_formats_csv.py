@@ -10,12 +10,13 @@ import pytest
 from contract.format_cases import open_bytes
 from pydantic import ValidationError
 
+from ingestd.config import columns_key
 from ingestd.errors import BadFile
 from ingestd.formats import csvlines
 from ingestd.formats.csv import CsvOptions
 
 
-def read(text: str | bytes, member: str = "data", dtype: str | None = None, **options: object):
+def read(text: str | bytes, member: str = "data", dtype: object = None, **options: object):
     data = text.encode() if isinstance(text, str) else text
     opened = open_bytes("csv", data, **options)
     slabs = list(opened.slabs(member, 64, None if dtype is None else np.dtype(dtype)))
@@ -125,14 +126,14 @@ def test_a_number_that_the_dtype_does_not_hold_is_refused(cell: str, dtype: str)
 def test_integers_are_exact_with_a_numpy_that_would_round_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ingestd.formats.csv._NUMPY_REFUSES_INEXACT_INTEGERS", False)
+    monkeypatch.setattr("ingestd.formats.csvrows._NUMPY_REFUSES_INEXACT_INTEGERS", False)
 
     assert read("1\n", dtype="<i8") == [[1]]
     with pytest.raises(BadFile, match=r"holds '1\.5'"):
         read("1\n1.5\n", dtype="<i8")
 
 
-@pytest.mark.parametrize("dtype", ["|b1", "|S3", "<M8[s]", "<f16"])
+@pytest.mark.parametrize("dtype", ["|b1", "<M8[s]", "<f16"])
 def test_a_dtype_that_text_is_not_read_to_gives_floats(dtype: str) -> None:
     assert read("1.5\n", dtype=dtype) == [[1.5]]
 
@@ -145,6 +146,96 @@ def test_a_column_is_read_by_name_whatever_the_others_hold() -> None:
         read(text, "when")
     with pytest.raises(BadFile, match="line 4 has 2"):
         read(text + "12:32,3.5\n", "T")
+
+
+LOG = """\
+when,T,count,unit
+12:30,1.5,7,°C
+12:31,NA,8,"a, b"
+12:32,,9,
+"""
+
+
+def test_named_columns_become_the_fields_of_a_row() -> None:
+    key = columns_key(["count", "when", "T"])
+    dtype = [("n", "u2"), ("when", "S5"), ("T", "f4")]
+
+    found = read(LOG, key, dtype, missing=["", "NA"])
+
+    assert found[0] == (7, b"12:30", 1.5)
+    assert found[2][:2] == (9, b"12:32")
+    assert np.isnan([found[1][2], found[2][2]]).all()
+
+
+def test_columns_without_a_dtype_are_floats() -> None:
+    opened = open_bytes("csv", b"a,b,c\n1,2,3\n4,5,6\n")
+    key = columns_key(["c", "a"])
+
+    (slab,) = opened.slabs(key, 1000)
+
+    assert slab.dtype == opened.members[key].dtype == np.dtype([("c", "f8"), ("a", "f8")])
+    assert slab.tolist() == [(3, 1), (6, 4)]
+    assert columns_key(["a", "x"]) not in opened.members
+    assert list(opened.members) == ["a", "b", "c", "data"]
+
+
+def test_text_is_read_where_the_dtype_is_text() -> None:
+    assert read(LOG, "unit", "S4") == ["°C".encode(), b"a, b", b""]
+    assert read("a,b\nx,1\n", dtype="S2", header=True) == [[b"x", b"1"]]
+    with pytest.raises(BadFile, match=r"line 3, column 4 holds 'a, b'.*S4 at least"):
+        read(LOG, "unit", "S3")
+
+
+@pytest.mark.parametrize("missing", [["", "NA"], ["", "NA", "1.5"], ["NA", "", "-"]])
+def test_missing_values_are_nan(missing: list[str]) -> None:
+    found = read(LOG, "T", missing=missing)
+
+    assert np.isnan(found).tolist() == ["1.5" in missing, True, True]
+    with pytest.raises(BadFile, match="line 3, column 2 holds 'NA'"):
+        read(LOG, "T")
+
+
+@pytest.mark.parametrize("missing", [["-999"], ["-999", "NA"]])
+def test_an_integer_cannot_be_missing(missing: list[str]) -> None:
+    with pytest.raises(BadFile, match=r"line 2, column 1 holds '-999'.*'dtype: float64'"):
+        read("a,b\n-999,3\n", "a", "i4", missing=missing)
+    assert read("a,b\n-999,3\n", "b", "i4", missing=missing) == [3]
+
+
+def test_missing_values_in_the_first_row_are_no_names() -> None:
+    assert read("1,NA\n2,3\n", missing=["NA"])[1] == [2, 3]
+    with pytest.raises(BadFile, match="holds 'NA', which may be a name"):
+        read("1,NA\n2,3\n")
+
+
+def test_numbers_in_quotes_are_numbers() -> None:
+    assert read('"1.5","2"\n3,4\n') == [[1.5, 2], [3, 4]]
+    with pytest.raises(BadFile, match="line 2 has 1"):
+        read('1,2\n"3,4"\n')
+    with pytest.raises(BadFile, match="line 2, column 1 holds"):
+        read('1,2\n"3,4\n5,6\n')
+    with pytest.raises(BadFile, match="line 2, column 1 is empty"):
+        read('"1"\n""\n"3"\n')
+
+
+@pytest.mark.parametrize(
+    "dtype", [[("a", "f8", (2,)), ("b", "f8")], [("a", [("x", "f8")]), ("b", "f8")]]
+)
+def test_a_cell_is_one_value(dtype: list) -> None:
+    with pytest.raises(BadFile, match="a dtype without fields"):
+        read("a,b\n1,2\n", columns_key(["a", "b"]), dtype)
+
+
+def test_columns_are_read_the_same_in_slabs_of_any_size() -> None:
+    text = "a,b,c\n" + "".join(f"{i},{i / 7},t{i % 13}\n" for i in range(3000))
+    opened = open_bytes("csv", text.encode())
+    dtype = np.dtype([("c", "S3"), ("a", "i4"), ("b", "f8")])
+    expected = [(f"t{i % 13}".encode(), i, i / 7) for i in range(3000)]
+
+    for slab_bytes in (64, 1000, 10**6):
+        slabs = list(opened.slabs(columns_key(["c", "a", "b"]), slab_bytes, dtype))
+        assert all(slab.nbytes <= max(slab_bytes, 15) for slab in slabs)
+        assert np.concatenate(slabs).tolist() == expected
 
 
 def test_names_that_stand_twice_or_are_empty_mean_no_column() -> None:
@@ -194,6 +285,8 @@ def test_blocks_are_whole_lines_and_all_of_the_file(block_bytes: int) -> None:
         {"header": "maybe"},
         {"final_newline": "never"},
         {"separator": ","},
+        {"missing": [" NA"]},
+        {"missing": "NA"},
     ],
 )
 def test_options_without_a_meaning_are_refused(options: dict[str, object]) -> None:

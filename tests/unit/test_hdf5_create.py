@@ -76,3 +76,75 @@ def test_an_older_h5dump_opens_what_was_written(tmp_path, compression) -> None:
 
     assert done.returncode == 0, done.stderr
     assert re.search(r'DATASET "data" {\s+DATATYPE .*\s+DATASPACE +SIMPLE { \( 1000,', done.stdout)
+
+
+STORAGE = [
+    ("none", None, (4, 16, 32)),
+    ("gzip", None, (4, 16, 32)),
+    ("bitshuffle", None, (4, 50, 32)),
+    ("lzf", (), (5, 50, 70)),
+    ("none", ("fletcher32",), None),
+    ("gzip", ("fletcher32",), (4, 16, 32)),
+    ("gzip", ("shuffle", "fletcher32"), None),
+    ("none", ("scaleoffset",), None),
+    ("gzip", ("scaleoffset",), (4, 16, 32)),
+]
+
+
+@pytest.mark.parametrize(("compression", "filters", "chunks"), STORAGE)
+def test_frames_are_read_back_however_they_are_stored(
+    tmp_path, compression: str, filters, chunks
+) -> None:
+    frames = np.random.default_rng(3).integers(0, 4000, (33, 50, 70)).astype("<u2")
+    spec = DatasetSpec(
+        RowType(frames.dtype, (50, 70)),
+        4,
+        compression,
+        chunks=chunks,
+        filters=filters,
+        fill=np.uint16(77),
+    )
+    path = tmp_path / "out.h5"
+    sink = Hdf5Sink(path)
+    sink.ensure({"/data": spec}, {})
+    start = 0
+    for count in (1, 2, 5, 3, 13, 1, 8):
+        sink.append("/data", frames[start : start + count])
+        sink.flush(whole=bool(count % 2))
+        start += count
+    sink.close()
+
+    with h5py.File(path, "r+") as file:
+        dataset = file["data"]
+        assert dataset.chunks == (chunks or (4, 50, 70))
+        assert bool(filters and "fletcher32" in filters) == dataset.fletcher32
+        assert np.array_equal(dataset[:], frames)
+        dataset.resize(36, axis=0)
+        assert np.all(dataset[33:] == 77)
+        dataset.resize(33, axis=0)
+    if compression != "bitshuffle" and compression != "lzf" and shutil.which("h5dump"):
+        command = ["h5dump", "-d", "/data", "-b", "LE", "-o", tmp_path / "raw", path]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert np.array_equal(np.fromfile(tmp_path / "raw", "<u2").reshape(frames.shape), frames)
+
+
+@pytest.mark.parametrize(
+    ("compression", "filters", "shuffled"),
+    [
+        ("gzip", None, True),
+        ("lzf", None, True),
+        ("zstd", None, False),
+        ("gzip", (), False),
+        ("zstd", ("shuffle",), True),
+    ],
+)
+def test_gzip_and_lzf_shuffle_unless_filters_are_named(
+    tmp_path, compression, filters, shuffled
+) -> None:
+    sink = Hdf5Sink(tmp_path / "out.h5")
+    sink.ensure({"/data": DatasetSpec(ROW, 64, compression, filters=filters)}, {})
+    sink.close()
+
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["data"].shuffle == shuffled

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ingestd import layout
 from ingestd.errors import UsageError
 from ingestd.tail import (
     CannotOpen,
@@ -23,34 +23,13 @@ from ingestd.tail import (
     NotCommitted,
     OtherHandle,
     Output,
-    committed,
-    follow,
+    open_tail,
     opening,
     trace,
     verify,
 )
 from ingestd.tail.text import json_row, line
-
-
-def make_output(path: Path, files: list[int], dataset: str = "/data", **how: Any) -> Path:
-    """An output with one record for each of ``files``, row r holding (r, r)."""
-    rows = np.repeat(np.arange(sum(files), dtype="<i4")[:, None], 2, axis=1)
-    ends = np.cumsum(files, dtype=int)
-    records = np.zeros(len(files), layout.RECORD)
-    records["rows"], records["first_row"] = files, ends - files
-    records["name"] = [f"{n}.npy".encode() for n in range(len(files))]
-    records["source"], records["committed_ns"] = b"frames", 1
-    records["digest"] = [
-        xxhash.xxh3_128_hexdigest(rows[end - count : end].tobytes()).encode()
-        for end, count in zip(ends, files, strict=True)
-    ]
-    how = {"chunks": (4, 2), "maxshape": (None, 2), **how}
-    with h5py.File(path, "a", libver=("v110", "v114")) as file:
-        file.create_dataset(dataset, data=rows, **how)
-        file.create_dataset(
-            layout.records_path(dataset), data=records, maxshape=(None,), chunks=(128,)
-        )
-    return path
+from tests.outputs import OLD_RECORD, make_output
 
 
 @given(files=st.lists(st.integers(0, 3), min_size=1, max_size=300))
@@ -93,6 +72,24 @@ def test_a_record_that_was_not_written_yet_does_not_count(tmp_path: Path) -> Non
 
     assert end == 5
     assert len(records) == 2
+
+
+def test_outputs_begun_before_captures_were_kept_are_read_and_other_layouts_refused(
+    tmp_path: Path,
+) -> None:
+    old = make_output(tmp_path / "old.h5", [3], record=OLD_RECORD)
+    other = make_output(tmp_path / "other.h5", [3])
+    with h5py.File(other, "a") as file:
+        records = file["ingestd/data/files"][:]
+        del file["ingestd/data/files"]
+        file["ingestd/data/files"] = records[["first_row", "rows", "committed_ns"]]
+
+    origin = trace(old, None, 1)
+
+    assert (origin.file, origin.captures) == ("0.npy", {})
+    assert verify(old).ok
+    with pytest.raises(NotAnOutput, match="another layout"):
+        verify(other)
 
 
 def test_datasets_are_found_in_all_groups_and_the_only_one_need_not_be_named(
@@ -190,36 +187,69 @@ def test_refresh_beside_a_handle_of_somebody_else_is_refused(tmp_path: Path) -> 
 @given(
     files=st.lists(st.integers(0, 9), max_size=30),
     start=st.integers(0, 40),
-    slab_bytes=st.integers(1, 100),
+    max_rows=st.integers(1, 100),
+    whole_files=st.booleans(),
 )
-def test_slabs_are_small_of_one_file_each_and_together_all_rows(
-    tmp_path_factory: pytest.TempPathFactory, files: list[int], start: int, slab_bytes: int
+def test_blocks_are_bounded_and_together_all_rows(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[int],
+    start: int,
+    max_rows: int,
+    whole_files: bool,
 ) -> None:
-    path = make_output(tmp_path_factory.mktemp("slabs") / "out.h5", files)
+    path = make_output(tmp_path_factory.mktemp("blocks") / "out.h5", files)
+    ends = {0, *np.cumsum(files, dtype=int).tolist()}
 
-    with Output(path) as output:
-        blocks = list(committed(output, "/data", start, slab_bytes))
+    with open_tail(
+        path, "/data", start, whole_files=whole_files, max_rows=max_rows, timeout=0
+    ) as tail:
+        blocks = list(tail)
 
     assert [row for block in blocks for row in block.rows[:, 0]] == list(range(start, sum(files)))
     for block in blocks:
-        first = block.record["first_row"]
-        assert list(block.rows[:, 0]) == list(range(block.range.start, block.range.stop))
-        assert first <= block.range.start < block.range.stop <= first + block.record["rows"]
-        assert block.rows.nbytes <= max(slab_bytes, 8)
+        assert list(block.rows[:, 0]) == list(range(block.start, block.stop))
+        assert 1 <= len(block) <= max_rows
+        assert block.files[0].rows.start <= block.start < block.stop <= block.files[-1].rows.stop
+        if whole_files and max(files) <= max_rows:
+            assert block.stop in ends
 
 
-def test_follow_begins_at_a_row_from_the_end_or_for_the_last_rows(tmp_path: Path) -> None:
+@given(
+    files=st.lists(st.integers(0, 9), min_size=1, max_size=9),
+    how=st.lists(st.tuples(st.booleans(), st.integers(1, 12)), min_size=1, max_size=5),
+)
+def test_a_position_goes_on_where_a_reader_was_whatever_its_blocks(
+    tmp_path_factory: pytest.TempPathFactory, files: list[int], how: list[tuple[bool, int]]
+) -> None:
+    path = make_output(tmp_path_factory.mktemp("position") / "out.h5", files)
+    position: Any = 0
+    rows: list[int] = []
+
+    for whole_files, max_rows in itertools.cycle(how):
+        with open_tail(
+            path, None, position, whole_files=whole_files, max_rows=max_rows, timeout=0
+        ) as tail:
+            block = next(tail, None)
+            position = pickle.loads(pickle.dumps(tail.position))
+        if block is None:
+            break
+        rows += block.rows[:, 0].tolist()
+
+    assert rows == list(range(sum(files)))
+
+
+def test_a_tail_begins_at_a_row_from_the_end_or_for_the_last_rows(tmp_path: Path) -> None:
     path = make_output(tmp_path / "out.h5", [3, 4])
 
     def rows(start: Any) -> list[int]:
-        blocks = follow(path, "/data", start, timeout_seconds=0)
-        return [int(row) for block in blocks for row in block.rows[:, 0]]
+        with open_tail(path, "/data", start, timeout=0) as tail:
+            return [int(row) for block in tail for row in block.rows[:, 0]]
 
     assert rows(0) == [0, 1, 2, 3, 4, 5, 6]
     assert rows(5) == [5, 6]
     assert rows(-2) == [5, 6]
     assert rows(-99) == [0, 1, 2, 3, 4, 5, 6]
-    assert rows(99) == rows("end") == []
+    assert rows(99) == rows("end") == rows(7) == []
 
 
 def test_trace_tells_the_file_and_the_row_in_it(tmp_path: Path) -> None:

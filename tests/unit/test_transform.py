@@ -174,11 +174,26 @@ def test_a_whole_file_larger_than_memory_is_refused(tmp_path, beside) -> None:
     assert "slabwise" in reason(tmp_path, "run1.npy")["do"]
 
 
-@pytest.mark.parametrize("function", ["nowhere:f", "{}:nothing", "{}:THING"])
+def test_what_is_stacked_is_transformed_whole(tmp_path, beside) -> None:
+    config = config_with(tmp_path, f"{beside}:slabs", datasets={"/data": {"stack": True}})
+    drop(tmp_path, "run1.npy", np.ones((5, 3)))
+
+    take_all(config)
+
+    assert rows_of(tmp_path / "out.h5").tolist() == [[3.0] * 5]
+
+
+@pytest.mark.parametrize(
+    "transform", ["nowhere:f", "{}:nothing", "{}:THING", {"{}:double": {"bye": 2}}]
+)
 def test_a_function_that_cannot_be_had_is_a_mistake_of_the_config(
-    tmp_path, beside, function
+    tmp_path, beside, transform
 ) -> None:
-    config = config_with(tmp_path, function.format(beside))
+    if isinstance(transform, dict):
+        transform = {name.format(beside): parameters for name, parameters in transform.items()}
+    else:
+        transform = transform.format(beside)
+    config = config_with(tmp_path, transform)
 
     (problem,) = check_parts(config)
 

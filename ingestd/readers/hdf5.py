@@ -26,6 +26,7 @@ BLOCK_BYTES = 64 << 20
 
 _CACHE_BYTES = 8 << 20
 _FILTERS_OF_PLUGINS = 256
+_NESTED_MAX = 4
 _MATLAB_REFUSED = {
     "char": "text",
     "cell": "a cell array",
@@ -135,15 +136,16 @@ class Hdf5Reader:
             return refusal
         if dataset.shape is None:
             return _wrong("a dataset that holds something", "it is empty", "Leave it out")
-        return self._storage_refusal(dataset, dataset.id.get_create_plist())
+        return self._storage_refusal(dataset)
 
-    def _storage_refusal(self, dataset: h5py.Dataset, how: h5py.h5p.PropDCID) -> Refusal | None:
+    def _storage_refusal(self, dataset: h5py.Dataset, nested: int = 0) -> Refusal | None:
+        how = dataset.id.get_create_plist()
         if how.get_external_count():
             name = how.get_external(0)[0].decode("utf-8", "backslashreplace")
             return _elsewhere(f"its values lie in another file, {name!r}")
         layout = how.get_layout()
         if layout == h5py.h5d.VIRTUAL:
-            return self._source_refusal(how)
+            return self._source_refusal(how, nested + 1)
         if layout != h5py.h5d.CHUNKED:
             return None
         chunk_bytes = math.prod(how.get_chunk()) * dataset.id.get_type().get_size()
@@ -163,13 +165,18 @@ class Hdf5Reader:
                 )
         return None
 
-    def _source_refusal(self, how: h5py.h5p.PropDCID) -> Refusal | None:
+    def _source_refusal(self, how: h5py.h5p.PropDCID, nested: int) -> Refusal | None:
+        if nested > _NESTED_MAX:
+            return _elsewhere("it is virtual, of virtual ones, without end")
         for number in range(how.get_virtual_count()):
             file, path = how.get_virtual_filename(number), how.get_virtual_dsetname(number)
             if file != ".":
                 return _elsewhere(f"it is virtual, and a source of it lies in {file!r}")
             if self._links.dataset(path.encode()) is None:
                 return _elsewhere(f"it is virtual, and its source {path!r} is not in this file")
+            source = h5py.Dataset(h5py.h5d.open(self._file.id, path.encode()))
+            if refusal := self._storage_refusal(source, nested):
+                return refusal
         return None
 
     def rows(self, member: str, start: int, count: int) -> np.ndarray:

@@ -51,7 +51,7 @@ class Child:
         with other:
             # Its own group: Ctrl-C is for us, who end it in good time.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, _ROOT, str(CPU_SECONDS)],
+                [sys.executable, "-I", "-W", "ignore", "-c", _PROGRAM, _ROOT, str(CPU_SECONDS)],
                 stdin=other.fileno(),
                 env={**os.environ, **_LIBRARY_THREADS},
                 process_group=0,
@@ -134,24 +134,31 @@ class Child:
         self._in_step = False
         try:
             send(self._pipe, message, fd)
-            answer = receive(self._pipe)
-        except (EOFError, ValueError, OSError) as error:
+            answer = dict(receive(self._pipe))
+            said = self._said(answer)
+        except (EOFError, ValueError, TypeError, OSError) as error:
             raise self._ended(error) from None
         self._in_step = True
+        if said is not None:
+            raise said
+        return answer
+
+    def _said(self, answer: dict[str, Any]) -> Exception | None:
+        """What it says went wrong."""
         if "bad" in answer:
-            raise BadFile(*map(str, answer["bad"]))
+            return BadFile(*map(str, answer["bad"]))
         if "errno" in answer:
-            raise OSError(int(answer["errno"]), os.strerror(int(answer["errno"])))
+            return OSError(int(answer["errno"]), os.strerror(int(answer["errno"])))
         if "failed" in answer:
-            raise self._bad(f"it cannot be read ({answer['failed']})")
-        return dict(answer)
+            return self._bad(f"it cannot be read ({answer['failed']})")
+        return None
 
     def _ended(self, error: Exception) -> Exception:
         """Why it says no more, as an error to raise."""
         if isinstance(error, TimeoutError):
             self.close()
             return OSError(errno.ETIMEDOUT, f"it was not read within {WAIT_SECONDS:.0f} s")
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError | TypeError):
             self.close()
             found = "what read it gave no sense, as after a crash"
         else:

@@ -80,6 +80,9 @@ def _from_sample(sample: Path) -> str:
     found: list[Found] = []
     left_out = []
     for member, info in _wanted(members).items():
+        if info.refused is not None:
+            left_out.append(f"{member}: {info.refused.found}. {info.refused.remedy}")
+            continue
         try:
             refuse_dtype(info.dtype)
         except ValueError as reason:
@@ -97,12 +100,14 @@ def _from_sample(sample: Path) -> str:
 def _wanted(members: dict[str, ArrayInfo]) -> dict[str, ArrayInfo]:
     """A table offers itself and each of its columns: take the table."""
     whole = members.get("data")
-    return {"data": whole} if whole is not None and None in whole.shape else members
+    if whole is not None and None in whole.shape:
+        return {"data": whole}
+    return {member: info for member, info in members.items() if not info.link_to}
 
 
 def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found:
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", member).strip(".") or "data"
-    path = f"/{name}_" if f"/{name}" == INTERNAL_GROUP else f"/{name}"
+    path = _path(member)
+    name = path[1:]
     number = 2
     while path in taken:
         path, number = f"/{name}_{number}", number + 1
@@ -114,6 +119,15 @@ def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found:
     usual = 0 < math.prod(sizes) * info.dtype.itemsize <= _ROW_BYTES_MAX
     # An array without axes has no axis to hold rows: all of it is one.
     return Found(path, dtype, tuple(sizes) if usual else None, member, stack=not info.shape)
+
+
+def _path(member: str) -> str:
+    """A dataset's path for ``member``, which may be a path itself."""
+    parts = member[1:].split("/") if member.startswith("/") else [member]
+    named = [re.sub(r"[^A-Za-z0-9_.-]", "_", part).strip(".") for part in parts]
+    path = "/" + "/".join(name or "data" for name in named)
+    taken = path == INTERNAL_GROUP or path.startswith(f"{INTERNAL_GROUP}/")
+    return path.replace(INTERNAL_GROUP, f"{INTERNAL_GROUP}_", 1) if taken else path
 
 
 def _dtype_name(dtype: np.dtype) -> str:

@@ -47,6 +47,8 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "tiff": (".tif", ".tiff", ".btf", ".tf8"),
     "image": (".png", ".jpg", ".jpeg", ".bmp"),
     "fits": (".fits", ".fit", ".fts", ".fits.fz"),
+    "hdf5": (".h5", ".hdf5", ".hdf", ".nxs", ".nx5", ".nc"),
+    "mat": (".mat",),
     "parquet": (".parquet", ".pq", ".arrow", ".feather"),
 }
 """Built-in formats that ``format`` may name, and the suffixes that they claim. Others come with

@@ -13,6 +13,8 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from pydantic import BaseModel
 
+from ingestd.errors import BadFile
+
 __all__ = ["ArrayInfo", "Format", "FormatOptions", "OpenFile"]
 
 
@@ -24,11 +26,15 @@ class FormatOptions(BaseModel, extra="forbid", frozen=True):
 class ArrayInfo:
     """What one member of a file holds, known before its data is read.
 
-    ``shape[0]`` is None where the format only learns its rows by reading (csv).
+    ``shape[0]`` is None where the format only learns its rows by reading (csv). ``refused``: no
+    rows can be made of it, which is said if a dataset asks for it. ``link_to``: the member that
+    this is another name of.
     """
 
     dtype: np.dtype
     shape: tuple[int | None, ...]
+    refused: BadFile | None = None
+    link_to: str = ""
 
 
 class OpenFile(Protocol):

@@ -18,7 +18,9 @@ from ingestd.errors import BadFile
 from ingestd.formats import Format, FormatOptions
 from ingestd.formats.csv import Csv
 from ingestd.formats.fits import Fits
+from ingestd.formats.hdf5 import Hdf5
 from ingestd.formats.image import Image
+from ingestd.formats.mat import Mat
 from ingestd.formats.npy import Npy
 from ingestd.formats.npz import Npz
 from ingestd.formats.parquet import Parquet
@@ -34,7 +36,19 @@ _PARTS = ("name", "suffixes", "extra", "requires", "Options", "sniff", "open")
 
 FORMATS: dict[str, Format] = {
     format_.name: format_
-    for format_ in (Npy(), Zarr(), Npz(), Csv(), Raw(), Tiff(), Image(), Fits(), Parquet())
+    for format_ in (
+        Npy(),
+        Zarr(),
+        Npz(),
+        Csv(),
+        Raw(),
+        Tiff(),
+        Image(),
+        Fits(),
+        Hdf5(),
+        Mat(),
+        Parquet(),
+    )
 }
 """The built-in ones. What they need beside NumPy is imported when a file is opened."""
 

@@ -339,7 +339,8 @@ def _young(source: Source, file: DropFile, error: BadFile) -> Ending:
         return NotYet(_OUT_OF_REACH_SECONDS, f"it cannot be looked at now: {gone.strerror}")
     if age < GRACE_SECONDS:
         return NotYet(GRACE_SECONDS - age, str(error), soon=True)
-    return Failed(error)
+    # Not with its traceback, which would keep the open file, and its child, until it is written.
+    return Failed(error.with_traceback(None))
 
 
 def _world(source: Source, file: DropFile, error: OSError) -> Ending:

@@ -74,9 +74,12 @@ def _member(
     path: str, dataset: Dataset, members: Mapping[str, ArrayInfo], partial: bool
 ) -> str | None:
     for name in _wanted(path, dataset):
-        if name in members:
-            return name
-    only = next(iter(members)) if len(members) == 1 else None
+        # Formats of a tree of groups (HDF5) give whole paths, which begin with a slash.
+        for full in (name, f"/{name.strip('/')}"):
+            if full in members:
+                return full
+    usable = [name for name, info in members.items() if not info.refused and not info.link_to]
+    only = usable[0] if len(usable) == 1 else None
     # The path of another dataset, from a transform, is not meant for this one.
     return only if only and not dataset.member and not (partial and only[0] == "/") else None
 
@@ -94,6 +97,9 @@ def _no_member(path: str, dataset: Dataset, members: Mapping[str, ArrayInfo]) ->
 
 
 def _row_type(dataset: Dataset, member: str, info: ArrayInfo) -> RowType:
+    if info.refused is not None:
+        why = info.refused
+        raise BadFile(why.expected, f"'{member}': {why.found}", why.remedy)
     dtype, units = _dtype(dataset, member, info)
     if dataset.stack:
         shape = info.shape

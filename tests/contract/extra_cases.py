@@ -42,6 +42,8 @@ LIBRARIES = {
     "fits": ("astropy.io.fits", "astropy.io.fits.hdu.compressed"),
     "parquet": ("pyarrow.parquet", "pyarrow.compute"),
     "zarr": ("zarr",),
+    "hdf5": (),
+    "mat": ("scipy.io",),
 }
 MISSING = {
     name: "" if loaded(*libraries) else f"pip install 'ingestd[{name}]'"
@@ -252,8 +254,106 @@ def zarr_cases() -> list[dict[str, Any]]:
     ]
 
 
+def hdf5(**how: Any) -> Encode:
+    def encode(arrays: Arrays) -> bytes:
+        import h5py
+
+        out = io.BytesIO()
+        with h5py.File(out, "w") as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array, **(how if array.ndim else {}))
+        return out.getvalue()
+
+    return encode
+
+
+def nexus(arrays: Arrays) -> bytes:
+    """Links of both kinds, a circle, and a virtual dataset of the file's own."""
+    import h5py
+
+    out = io.BytesIO()
+    data = arrays["/entry/detector/data"]
+    with h5py.File(out, "w", libver=("v110", "v110")) as file:
+        file["entry/detector/data"] = data
+        file["entry/data"] = h5py.SoftLink("/entry/detector/data")
+        file["entry/detector/up"] = file["entry"]
+        file["hard"] = file["entry/detector/data"]
+        layout = h5py.VirtualLayout(data.shape, data.dtype)
+        layout[...] = h5py.VirtualSource(".", "entry/detector/data", data.shape)
+        file.create_virtual_dataset("virtual", layout)
+    return out.getvalue()
+
+
+def hdf5_cases() -> list[dict[str, Any]]:
+    kinds = {"/t": TABLE, "/at": np.array(3.5), "/run/x": FLOATS, "/none": np.zeros((0, 4))}
+    linked = ["/entry/detector/data", "/entry/data", "/hard", "/virtual"]
+    return [
+        {"name": name, "format": "hdf5", "arrays": arrays, "encode": encode}
+        for name, arrays, encode in [
+            ("hdf5", kinds, hdf5()),
+            ("hdf5 chunks", {"/f": FRAMES}, hdf5(chunks=(5, 3, 7), compression="gzip")),
+            ("hdf5 big endian", {"/f": FRAMES.astype(">u2")}, hdf5(chunks=(5, 3, 7), shuffle=True)),
+            ("nexus", dict.fromkeys(linked, FRAMES), nexus),
+        ]
+    ]
+
+
+def mat(**how: Any) -> Encode:
+    def encode(arrays: Arrays) -> bytes:
+        import scipy.io
+
+        out = io.BytesIO()
+        scipy.io.savemat(out, dict(arrays), **how)
+        return out.getvalue()
+
+    return encode
+
+
+def mat73(arrays: Arrays) -> bytes:
+    """As MATLAB writes it: the axes the other way round, and the class as an attribute."""
+    import h5py
+
+    out = io.BytesIO()
+    with h5py.File(out, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            stored, kind = array.T, {"f": "double", "b": "logical"}.get(array.dtype.kind)
+            if array.dtype.kind == "c":
+                stored = np.zeros(stored.shape, [("real", "f8"), ("imag", "f8")])
+                stored["real"], stored["imag"] = array.T.real, array.T.imag
+                kind = "double"
+            elif kind == "logical":
+                stored = stored.astype(np.uint8)
+            file[name] = stored
+            file[name].attrs["MATLAB_class"] = np.bytes_(kind or array.dtype.name)
+        file["#refs#/a"] = np.arange(3)
+    data = bytearray(out.getvalue())
+    data[:128] = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"
+    return bytes(data)
+
+
+def mat_cases() -> list[dict[str, Any]]:
+    kinds = {"f": FRAMES, "x": FLOATS, "hit": FLOATS > 0, "z": FLOATS + 1j}
+    return [
+        {"name": name, "format": "mat", "arrays": arrays, "encode": encode}
+        for name, arrays, encode in [
+            ("mat 5", {"f": FRAMES}, mat()),
+            ("mat 7", {"x": FLOATS}, mat(do_compression=True)),
+            ("mat 5, all kinds", kinds, mat()),
+            ("mat 7.3", kinds, mat73),
+        ]
+    ]
+
+
 EXTRA_CASES = [
     case | {"missing": MISSING[case["format"]]}
-    for cases in (tiff_cases, image_cases, fits_cases, parquet_cases, zarr_cases)
+    for cases in (
+        tiff_cases,
+        image_cases,
+        fits_cases,
+        parquet_cases,
+        zarr_cases,
+        hdf5_cases,
+        mat_cases,
+    )
     for case in cases()
 ]

@@ -14,7 +14,7 @@ import pytest
 from contract.format_cases import CASES, Case, joined, npy_header, open_bytes, open_file, zipped
 
 from ingestd.errors import BadFile
-from ingestd.formats.registry import FORMATS, choose, suffixes
+from ingestd.formats.registry import FORMATS, choose, missing, suffixes
 
 SLABS = [1, 24, 100, 1000, 1 << 20]
 
@@ -224,8 +224,10 @@ def test_the_content_alone_tells_the_format(case: Case) -> None:
 
 @each_format
 def test_a_suffix_in_any_case_tells_the_format_whatever_the_content(name: str) -> None:
+    if missing(FORMATS[name]):
+        pytest.skip(f"not installed: {missing(FORMATS[name])}")
     for suffix in FORMATS[name].suffixes:
-        assert suffix in suffixes(name)
+        assert suffix in suffixes()
         assert choose(f"run 1{suffix.upper()}", b"PK\x03\x04\x93NUMPY").name == name
 
 

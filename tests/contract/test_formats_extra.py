@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from contract.extra_cases import EXTRA_CASES, MISSING, fits, tiff, zarr
+from contract.extra_cases import EXTRA_CASES, MISSING, fits, hdf5, mat, tiff, zarr
 from contract.format_cases import Case, joined, open_bytes, open_file
 
 from ingestd.errors import BadFile
@@ -25,6 +25,8 @@ LARGE = {
     "tiff deflated": (tiff(compression="zlib"), "data", 2),
     "fits": (fits(), "PRIMARY", 3),
     "zarr": (zarr(3, chunks=(8, 64, 256)), "f", 9),
+    "hdf5": (hdf5(chunks=(32, 64, 256), compression="gzip"), "/f", 1),
+    "mat": (mat(), "f", 1),
 }
 
 

@@ -16,6 +16,10 @@ from ingestd.formats.registry import FORMATS
 SLAB_BYTES = 4096
 MEMORY_BYTES_MAX = 4 << 20
 READS_MAX = 20_000
+# Arrow has threads of its own, which may still call Python when a read has failed; tracemalloc
+# beside them may crash older interpreters (github.com/python/cpython/issues/128679).
+# Files of parquet are changed in tests/contract/test_formats_extra.py, untraced.
+TRACEABLE = [case for case in CASES if not case.missing and case.format != "parquet"]
 FUZZ = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -72,7 +76,7 @@ def test_sniffing_takes_any_head(head: bytes) -> None:
 
 @settings(FUZZ, max_examples=400)
 @given(
-    st.sampled_from([case for case in CASES if not case.missing]),
+    st.sampled_from(TRACEABLE),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
     st.booleans(),
     st.floats(0, 1),

@@ -167,7 +167,7 @@ def test_check_says_of_the_chunks_what_the_config_tells(tmp_path) -> None:
         f"sources: {{s: {{drop: in, output: out/x.h5, datasets: {{{datasets}}}}}}}"
     )
 
-    lines = run("check", cwd=tmp_path).stdout.splitlines()[1:-1]
+    lines = [s for s in run("check", cwd=tmp_path).stdout.splitlines() if s.startswith("  s: ")]
 
     assert lines == [
         f"  s: in/ -> out/x.h5:/{number}{text}" for number, text in enumerate(said.values())

@@ -35,6 +35,7 @@ from ingestd.pipeline.bundle import Likes
 from ingestd.pipeline.decode import Decoder
 from ingestd.pipeline.plan import cast, plan_rows
 from ingestd.pipeline.reorder import Closed, Reorder
+from ingestd.readers import parent
 
 MEMORY = 8 << 20
 
@@ -478,3 +479,18 @@ def test_a_wider_dtype_keeps_slabs_within_the_bound(tmp_path) -> None:
 
     assert isinstance(messages[-1], Decoded)
     assert len(rows_of(messages)) == 400_000
+
+
+def test_a_bad_file_that_waits_to_be_written_keeps_no_child_busy(tmp_path) -> None:
+    import h5py
+
+    source = make_source(tmp_path)
+    for name in ("a.h5", "b.h5"):
+        with h5py.File(source.drop / name, "w") as file:
+            file["x"], file["y"] = [1.0], [2.0]  # neither is for /data
+    parent.close_all()
+
+    endings = [decoded(source, name)[-1] for name in ("a.h5", "b.h5")]
+
+    assert all(isinstance(ending, Failed) for ending in endings)
+    assert len(parent._idle) == 1

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ingestd.config import Dataset
+from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo
 from ingestd.model import RowType
-from ingestd.pipeline.plan import dataset_spec, file_rows
+from ingestd.pipeline.plan import dataset_spec, file_rows, plan_rows
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,35 @@ def test_a_dataset_is_made_for_files_of_so_many_rows() -> None:
 
     assert dataset_spec(Dataset(), rows, 7).file_rows == 7
     assert dataset_spec(Dataset(), rows).file_rows is None
+
+
+ROWS = ArrayInfo(np.dtype("u2"), (7, 4))
+TEXT = ArrayInfo(np.dtype("V1"), (), refused=BadFile("numbers", "it is text", "Leave it out."))
+
+
+@pytest.mark.parametrize(
+    ("path", "member"),
+    [
+        ("/data", "entry/data/data"),
+        ("/data", "/entry/data/data"),
+        ("/entry/data/data", None),
+        ("/any", "/entry/data/data/"),
+    ],
+)
+def test_a_member_of_a_tree_is_named_with_or_without_its_first_slash(path, member) -> None:
+    members = {"/entry/data/data": ROWS, "/entry/other": ROWS}
+
+    assert plan_rows({path: Dataset(member=member)}, members)[path][0] == "/entry/data/data"
+
+
+def test_the_only_array_needs_no_name_whatever_links_and_text_stand_beside_it() -> None:
+    link = ArrayInfo(ROWS.dtype, ROWS.shape, link_to="/a/x")
+
+    plan = plan_rows({"/data": Dataset()}, {"/title": TEXT, "/a/x": ROWS, "/link": link})
+
+    assert plan["/data"][0] == "/a/x"
+
+
+def test_a_member_that_has_no_rows_is_refused_in_its_formats_words() -> None:
+    with pytest.raises(BadFile, match=r"'/title': it is text; expected numbers\. Leave it out"):
+        plan_rows({"/data": Dataset(member="title")}, {"/title": TEXT, "/x": ROWS})

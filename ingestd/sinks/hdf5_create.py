@@ -60,7 +60,8 @@ def create(
 def _create_keys(file: h5py.File, name: str) -> None:
     how = {"maxshape": (None,), "track_times": False}
     file.create_dataset(layout.key_path(name), (0,), "<u8", chunks=(KEYS_PER_CHUNK,), **how)
-    file.create_dataset(layout.finished_path(name), (1,), "u1", chunks=(1,), **how)
+    # With its value, so that its chunk is there: a full disk does not keep the file from closing.
+    file.create_dataset(layout.finished_path(name), data=np.zeros(1, "u1"), chunks=(1,), **how)
 
 
 def chunk_plan(spec: DatasetSpec) -> ChunkPlan:

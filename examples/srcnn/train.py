@@ -27,12 +27,12 @@ else:
     from net_torch import Net
 
 net, random = Net(), np.random.default_rng(0)
-with live.opened("data/pairs.h5") as file:
+with live.opened("data/pairs.h5") as view:
     started = time.monotonic()
     for step in range(1, wanted.steps + 1):
-        loss = net.step(*live.batch(file, BATCH, random))
+        loss = net.step(*live.batch(view, BATCH, random))
         if step == 1 or step % 20 == 0:
-            print(f"step {step}: {live.committed(file)} pairs, loss {loss:.5f}", flush=True)
+            print(f"step {step}: {live.committed(view)} pairs, loss {loss:.5f}", flush=True)
 
 truth = grey(data.camera())
 poor = blurred(truth)

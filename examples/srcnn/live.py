@@ -1,7 +1,8 @@
 """The pairs in the file, as training reads them while the daemon appends more."""
 
-import ingestd
 import numpy as np
+
+import ingestd
 
 RUN = 16  # neighbours that are read together: few seeks, and still many pictures in a batch
 PAIRS = ("/input", "/label")

@@ -78,10 +78,7 @@ class Appending:
 
     def placements(self, digests: Mapping[str, str]) -> tuple[Placement, ...]:
         """Where its rows stand, or would, if they were not taken; ``digests`` by dataset."""
-        return tuple(
-            Placement(path, RowRange(self._starts[path], self._ends[path]), digest)
-            for path, digest in digests.items()
-        )
+        return tuple(Placement(path, self._range(path), digest) for path, digest in digests.items())
 
     def keep(self, placements: Collection[Placement]) -> None:
         """The file is through: its places are taken from here on."""
@@ -117,6 +114,13 @@ class Appending:
         if grown:
             self._sink.cut(grown)
         self._written = dict(self._starts)
+
+    def _range(self, dataset: str) -> RowRange:
+        start, stop = self._starts[dataset], self._ends[dataset]
+        # No rows leave the extent as it is: where it ends before them, they would be missed.
+        return (
+            RowRange(0, 0) if start == stop and self._is_placed(dataset) else RowRange(start, stop)
+        )
 
     def _is_placed(self, dataset: str) -> bool:
         return self._target.datasets[dataset].place_capture is not None

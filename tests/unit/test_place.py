@@ -131,6 +131,20 @@ def test_a_number_that_counts_no_rows_is_refused(tmp_path) -> None:
     assert done.quarantined == 1
 
 
+def test_no_rows_far_out_are_not_missed_at_the_next_start(tmp_path) -> None:
+    config = placed(tmp_path)
+    drop(tmp_path, 0, 1, 2)
+    drop(tmp_path, 100)
+    take_all(config)
+    ledger = Ledger(tmp_path / "state/ledger.sqlite")
+
+    recover(tmp_path / "out.h5", ledger, tmp_path / "state").close()
+    ledger.close()
+
+    assert rows_of(tmp_path / "out.h5").tolist() == [1, 2]
+    assert records(tmp_path / "out.h5")[1] == (0, 0, {"seq": 100})
+
+
 def test_recovery_blanks_what_was_placed_and_not_committed(tmp_path) -> None:
     config = placed(tmp_path, chunk_rows=4)
     drop(tmp_path, 0, 1, 2)

@@ -28,6 +28,7 @@ from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
 from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit
+from ingestd.sinks.hdf5_placed import PlacedDataset
 from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers
@@ -115,9 +116,9 @@ class Hdf5Sink:
             handle.id.chunk_iter(note)
         return found
 
-    def _placed(self, dataset: str) -> PlainDataset:
+    def _placed(self, dataset: str) -> PlainDataset | PlacedDataset:
         live = self._live[dataset]
-        assert isinstance(live, PlainDataset), "only rows of a placed dataset have a place"
+        assert isinstance(live, PlainDataset | PlacedDataset), "only a placed dataset has places"
         return live
 
     def digest(self, dataset: str, rows: RowRange) -> str:
@@ -230,8 +231,10 @@ class Hdf5Sink:
         made = open_().get_create_plist()
         # Parts of rows are gathered too: HDF5 would write each row of them by itself.
         plain = not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]
-        # The chunks of a placed dataset come in any order, and more than once: HDF5 filters them.
-        if plain or self._is_placed(name):
+        placed = self._is_placed(name)
+        if placed and made.get_nfilters():
+            return PlacedDataset(open_, self._workers, None, None)
+        if plain or placed:
             return PlainDataset(open_())
         return CompressedDataset(open_, self._workers, kept, rows_max)
 

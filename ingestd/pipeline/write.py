@@ -35,7 +35,7 @@ from ingestd.model import (
     RowType,
 )
 from ingestd.pipeline import archive
-from ingestd.pipeline.appending import Appending, Placed
+from ingestd.pipeline.appending import Appending, Placed, check_places
 from ingestd.pipeline.commit import Batch, Committer, Progress
 from ingestd.pipeline.outputs import Outputs
 from ingestd.pipeline.plan import check_types, dataset_spec
@@ -250,6 +250,7 @@ class Writer:
         :raises BadFile: they do not.
         """
         check_types(target.output, sink.types, types)
+        check_places(target, types.keys() & sink.types.keys(), sink)
         if types.keys() <= sink.types.keys():
             return
         specs = {

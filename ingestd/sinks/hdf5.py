@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,11 @@ from ingestd.sinks.workers import Workers
 
 _READ_BYTES = 4 << 20
 
+_PLACES_MAX = 2**40
+_CHUNKS_MAX = 2**28
+"""Of a placed dataset. HDF5 looks for each of them when it is cut, which takes 10 s then; and the
+index of those far out takes memory of its own, some megabytes."""
+
 _ERRNO = re.compile(r"errno = (\d+)")
 
 
@@ -50,6 +56,7 @@ class Hdf5Sink:
         self._reserve = Reserve(path, reserve)
         self._file: h5f.FileID | None = None
         self._live: dict[str, PlainDataset | CompressedDataset] = {}
+        self._places: dict[str, int] = {}
         self._workers = Workers(workers)
         if path.exists():
             self._open()
@@ -63,6 +70,9 @@ class Hdf5Sink:
 
     def visible(self, dataset: str) -> int:
         return self._live[dataset].visible
+
+    def places(self, dataset: str) -> int | None:
+        return self._places.get(dataset)
 
     def ensure(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
@@ -172,6 +182,7 @@ class Hdf5Sink:
 
     def _close_file(self) -> None:
         self._live.clear()
+        self._places.clear()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -232,6 +243,8 @@ class Hdf5Sink:
         # Parts of rows are gathered too: HDF5 would write each row of them by itself.
         plain = not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]
         placed = self._is_placed(name)
+        if placed:
+            self._places[name] = _places(made.get_chunk(), open_().shape[1:])
         if placed and made.get_nfilters():
             return PlacedDataset(open_, self._workers, None, None)
         if plain or placed:
@@ -262,6 +275,12 @@ class Hdf5Sink:
     def _check_is_ours(self) -> None:
         if self._file is not None:
             _check_is_there(self.path, self._file.get_vfd_handle())
+
+
+def _places(chunk: tuple[int, ...], row_shape: tuple[int, ...]) -> int:
+    """How many rows a placed dataset may have."""
+    side_by_side = math.prod(-(-n // m) for n, m in zip(row_shape, chunk[1:], strict=True))
+    return min(_PLACES_MAX, _CHUNKS_MAX // side_by_side * chunk[0])
 
 
 class _Barrier:

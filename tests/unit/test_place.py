@@ -26,6 +26,9 @@ def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_module, "GRACE_SECONDS", -1.0)
 
 
+PLACE = {"place": "{seq}"}
+
+
 def placed(root: Path, more: dict[str, Any] | None = None, **dataset: Any) -> Config:
     settings = {"place": "{seq}", "fill": -1, **dataset}
     return make_config(root, more=more, match="f{seq:d}.npy", datasets={"/data": settings})
@@ -129,6 +132,31 @@ def test_a_number_that_counts_no_rows_is_refused(tmp_path) -> None:
     done = take_all(config)
 
     assert done.quarantined == 1
+
+
+@pytest.mark.parametrize("chunks", [{"chunk_rows": 1}, {"chunks": [1, 1], "stack": True}])
+def test_a_place_of_which_hdf5_would_lose_count_is_refused(tmp_path, chunks) -> None:
+    config = placed(tmp_path, **chunks)
+    drop(tmp_path, 0, 1, 2)
+    take_all(config)
+    drop(tmp_path, 2**28 - 1, 3, 4)
+    drop(tmp_path, 2**32, 5, 6)
+
+    done = take_all(config)
+
+    assert (done.files, done.quarantined) == ((1, 1) if "chunk_rows" in chunks else (0, 2))
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_dataset_is_appended_to_or_placed_as_it_was_begun(tmp_path, compression) -> None:
+    appended, set_places = ({"/data": {"compression": compression, **p}} for p in ({}, PLACE))
+    for first, then in ((appended, set_places), (set_places, appended)):
+        output = str(tmp_path / f"{first is appended}.h5")
+        for datasets, seq in ((first, 1), (then, 9)):
+            config = make_config(tmp_path, match="f{seq:d}.npy", output=output, datasets=datasets)
+            np.save(tmp_path / f"drop/f{seq}.npy", np.array([seq, first is appended]))
+            done = take_all(config)
+            assert done.quarantined == (datasets is then)
 
 
 def test_no_rows_far_out_are_not_missed_at_the_next_start(tmp_path) -> None:

@@ -272,6 +272,10 @@ class Hdf5Sink:
             root[layout.GROUP].visititems(visit)
         return found
 
+    def is_there(self) -> bool:
+        """Whether the file that is open is still the one at ``path``; so too if none is."""
+        return self._file is None or _is_there(self.path, self._file.get_vfd_handle())
+
     def _check_is_ours(self) -> None:
         if self._file is not None:
             _check_is_there(self.path, self._file.get_vfd_handle())
@@ -305,14 +309,18 @@ class _Barrier:
             os.close(fd)
 
 
-def _check_is_there(path: Path, fd: int) -> None:
-    """Refuse to go on where the file that is open is not the one at ``path`` any more."""
+def _is_there(path: Path, fd: int) -> bool:
     ours = os.fstat(fd)
     try:
         there = path.stat()
     except FileNotFoundError:
-        there = None
-    if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _check_is_there(path: Path, fd: int) -> None:
+    """Refuse to go on where the file that is open is not the one at ``path`` any more."""
+    if not _is_there(path, fd):
         raise BrokenInvariant(
             f"{path}: the output was removed or replaced while it was being written. "
             "Put the file back and start again; rows not yet committed are still in the "

@@ -244,6 +244,17 @@ def test_a_new_value_makes_a_new_output_or_dataset(tmp_path, monkeypatch) -> Non
         assert tail.verify(path).ok
 
 
+def test_datasets_that_a_name_makes_one_lose_no_rows(tmp_path) -> None:
+    datasets = {"/d{a}": {"member": "x"}, "/d{b}": {"member": "y"}}
+    config = make_config(tmp_path, match="{a}_{b}.npz", datasets=datasets)
+    for name in ("1_1.npz", "1_2.npz"):
+        np.savez(tmp_path / "drop" / name, x=np.array([1]), y=np.array([2]))
+
+    done = take_all(config)
+
+    assert (done.files, done.quarantined) == (1, 1)
+
+
 def test_the_same_content_in_another_run_is_no_duplicate(tmp_path) -> None:
     config = by_run(tmp_path)
     for run in range(2):

@@ -155,9 +155,11 @@ class Service:
     def _recover(self, ledger_path: Path) -> None:
         with contextlib.closing(Ledger(ledger_path)) as ledger:
             pending = {Path(output) for output in ledger.pending_outputs()}
-            for path in self._fixed(self.config) | pending:
+            fixed = self._fixed(self.config)
+            for path in fixed:
                 self._sinks[path] = self._recovered(path, ledger)
-            for path in set(unclean_outputs(self.config)) - self._sinks.keys():
+            unclean = {path for path in unclean_outputs(self.config) if self._may_be_ours(path)}
+            for path in (pending | unclean) - fixed:
                 try:
                     self._sinks[path] = self._recovered(path, ledger)
                 except BrokenInvariant as error:
@@ -169,6 +171,11 @@ class Service:
         self._lock(path)
         return recover(path, ledger, self.config.state, open_sink, said=busy)
 
+    def _may_be_ours(self, output: Path) -> bool:
+        """Whether an ingestd wrote it, and no other one does now."""
+        lock = locks.output_lock(output)
+        return output in self._locked or (lock.exists() and not locks.held(lock))
+
     @staticmethod
     def _fixed(config: Config) -> set[Path]:
         """The outputs that no capture names."""
@@ -177,8 +184,15 @@ class Service:
     # Outputs that captures name: for the writer's thread, while a flow runs
 
     def _open_captured(self, path: Path) -> Hdf5Sink:
-        with contextlib.closing(Ledger(self.config.state / LEDGER)) as ledger:
-            return self._recovered(path, ledger)
+        there = next(p for p in (path, *path.parents) if p.exists())
+        if there.is_file() != (there == path):
+            raise BrokenInvariant(f"{there}: something else has this name")
+        try:
+            with contextlib.closing(Ledger(self.config.state / LEDGER)) as ledger:
+                return self._recovered(path, ledger)
+        except BrokenInvariant:
+            self._unlock(path)
+            raise
 
     def _close_captured(self, path: Path) -> None:
         self._sinks[path].close()

@@ -127,7 +127,9 @@ def _shared_output(one: Source, other: Source) -> Iterator[Problem]:
         )
     for path in sorted(one.datasets.keys() & other.datasets.keys()):
         mine, theirs = one.datasets[path], other.datasets[path]
-        for key in sorted(mine.model_fields_set & theirs.model_fields_set - {"member"}):
+        # Rows that one of them appends would stand where the other wants to put its own.
+        declared = mine.model_fields_set & theirs.model_fields_set - {"member"} | {"place"}
+        for key in sorted(declared):
             first, second = _declared(mine, key), _declared(theirs, key)
             if first != second:
                 yield Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
@@ -53,6 +54,9 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 }
 """Built-in formats that ``format`` may name, and the suffixes that they claim. Others come with
 plug-ins, which only the formats' registry knows."""
+
+OUTPUT_NAME_BYTES = 240
+"""A name in a captured output's path has so many at most: those of hidden files beside it, more."""
 
 LATER_KEYS = frozenset({"roll", "keep", "publish", "stream"})
 """Keys that a later version serves, of a source or of the whole config."""
@@ -243,17 +247,26 @@ class Source(BaseModel, extra="forbid", frozen=True):
         if self.fixed:
             return Target(self.output, self.datasets, self.attrs)
         try:
-            return Target(
+            target = Target(
                 Path(fill(str(self.output), captures)),
                 {parse_object_path(fill(p, captures)): d for p, d in self.datasets.items()},
                 {parse_object_path(fill(p, captures)): a for p, a in self.attrs.items()},
             )
+            self._refuse_target(target)
+            return target
         except (ValueError, KeyError) as error:
             raise BadFile(
                 f"a name that {self.match!r} takes, and whose captures can be part of a path",
                 str(error) if isinstance(error, ValueError) else f"nothing captured as {error}",
                 "Rename the file, or take the capture out of 'output' and 'datasets'",
             ) from None
+
+    def _refuse_target(self, target: Target) -> None:
+        """:raises ValueError: datasets fall together, or the output has a name too long."""
+        if len(target.datasets) < len(self.datasets):
+            raise ValueError(f"two of its datasets would be one: {', '.join(target.datasets)}")
+        if any(len(os.fsencode(part)) > OUTPUT_NAME_BYTES for part in target.output.parts):
+            raise ValueError(f"'output' would become {str(target.output)!r}, a name too long")
 
     def at(self, *keys: str) -> Location:
         """Where ``keys`` of this source stand in the config."""

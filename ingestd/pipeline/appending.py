@@ -16,9 +16,6 @@ from ingestd.model import Block, Placement, RowRange
 from ingestd.rowset import RowSet
 from ingestd.sinks import Sink
 
-PLACE_MAX = 2**40
-"""The index of a chunk far out takes memory of its own: some megabytes for this row."""
-
 
 class Placed:
     """Which rows of placed datasets are there, by the ledger and by what it does not know yet."""
@@ -54,8 +51,7 @@ class Appending:
         self._placed = placed
         self._extents = {path: sink.rows(path) for path in datasets}
         self._starts = {
-            path: _place(target.datasets[path], captures, rows)
-            for path, rows in self._extents.items()
+            path: _place(path, target.datasets[path], captures, sink) for path in datasets
         }
         self._ends = dict(self._starts)  # of what the file brings
         self._written = dict(self._starts)  # of what was written of it
@@ -78,10 +74,7 @@ class Appending:
 
     def placements(self, digests: Mapping[str, str]) -> tuple[Placement, ...]:
         """Where its rows stand, or would, if they were not taken; ``digests`` by dataset."""
-        return tuple(
-            Placement(path, RowRange(self._starts[path], self._ends[path]), digest)
-            for path, digest in digests.items()
-        )
+        return tuple(Placement(path, self._range(path), digest) for path, digest in digests.items())
 
     def keep(self, placements: Collection[Placement]) -> None:
         """The file is through: its places are taken from here on."""
@@ -118,6 +111,13 @@ class Appending:
             self._sink.cut(grown)
         self._written = dict(self._starts)
 
+    def _range(self, dataset: str) -> RowRange:
+        start, stop = self._starts[dataset], self._ends[dataset]
+        # No rows leave the extent as it is: where it ends before them, they would be missed.
+        return (
+            RowRange(0, 0) if start == stop and self._is_placed(dataset) else RowRange(start, stop)
+        )
+
     def _is_placed(self, dataset: str) -> bool:
         return self._target.datasets[dataset].place_capture is not None
 
@@ -125,14 +125,34 @@ class Appending:
         return self._placed.rows(self._target.output, dataset)
 
 
-def _place(dataset: Dataset, captures: Captures, extent: int) -> int:
-    """The index of the first row of a file; ``extent``: of the row after the last one there."""
+def check_places(target: Target, datasets: Collection[str], sink: Sink) -> None:
+    """Rows are placed or appended as in the dataset so far: readers and recovery go by that.
+
+    :raises BadFile: they are not.
+    """
+    for path in datasets:
+        placed = sink.places(path) is not None
+        if placed != (target.datasets[path].place_capture is not None):
+            raise BadFile(
+                f"rows that are {_how(placed)}, as {target.output}:{path} was begun",
+                f"rows to be {_how(not placed)} (place: {target.datasets[path].place})",
+                f"Set 'place' of {path} as it was, or name another dataset; then: ingestd retry",
+            )
+
+
+def _how(placed: bool) -> str:
+    return "put at stated places" if placed else "appended"
+
+
+def _place(path: str, dataset: Dataset, captures: Captures, sink: Sink) -> int:
+    """The index of the first row of a file in the dataset ``path``."""
     if dataset.place_capture is None:
-        return extent
-    row = int(captures[dataset.place_capture])
-    if row >= PLACE_MAX:
+        return sink.rows(path)
+    row, places = int(captures[dataset.place_capture]), sink.places(path)
+    assert places is not None, "as check_places has seen"
+    if row >= places:
         raise BadFile(
-            f"a row below {PLACE_MAX:,} to place it at ({dataset.place})",
+            f"a row below {places:,} to place it at ({dataset.place}), in chunks as {path} has",
             f"row {row:,}",
             "Capture a number that counts rows; a date, say, is none",
         )

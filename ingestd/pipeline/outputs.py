@@ -39,16 +39,27 @@ class Outputs(Mapping[Path, Sink]):
     def __len__(self) -> int:
         return len(self._sinks)
 
+    def gone(self, path: Path) -> bool:
+        """Whether one that is open was moved away, or replaced."""
+        return path in self._sinks and not self._sinks[path].is_there()
+
+    def close(self, path: Path) -> None:
+        """Close one that is open; it may be opened again."""
+        self._close(path)
+        del self._sinks[path]
+
     def close_idle(self, in_use: Collection[Path]) -> None:
         """Close those not used for longest, if there are many."""
         for path in list(self._sinks)[: max(0, len(self._sinks) - OPEN_MAX)]:
             if path not in in_use:
-                self._close(path)
-                del self._sinks[path]
+                self.close(path)
 
 
 def unclean_outputs(config: Config) -> Iterator[Path]:
-    """Those that captures name and that a dead writer left: readers need them repaired."""
+    """Those that captures name and that a dead writer left: readers need them repaired.
+
+    The pattern may take files of others too: ours have a lock, which nobody else holds now.
+    """
     for source in config.sources.values():
         pattern = wildcard(source.output)
         # Path.glob takes no absolute pattern.

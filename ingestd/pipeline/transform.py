@@ -150,13 +150,14 @@ class _Whole:
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        array = np.ascontiguousarray(self._arrays[member])
-        if not self._arrays[member].shape:
-            yield array.reshape(())
+        # Copies: the array is the function's, which may fill it anew for the next file.
+        array = self._arrays[member]
+        if not array.shape:
+            yield array.copy()
             return
         step = max(1, slab_bytes // max(1, array[:1].nbytes))
         for start in range(0, len(array), step):
-            yield array[start : start + step]
+            yield array[start : start + step].copy()
 
 
 class _Slabs:
@@ -217,9 +218,9 @@ def _function(step: Step) -> Function:
 def _blamed(step: Step) -> Iterator[None]:
     try:
         yield
-    except (BadFile, MemoryError):
+    except (BadFile, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+    except BaseException as error:  # noqa: BLE001 - a function of the user's may raise anything
         raise BadFile(
             f"a file that {step} can transform",
             f"{type(error).__name__}: {error}",

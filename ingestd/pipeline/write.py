@@ -14,7 +14,7 @@ from logging import INFO, WARNING
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ingestd.config import Config, Source, Target
+from ingestd.config import Config, Source, Target, wildcard
 from ingestd.errors import BadFile, BrokenInvariant
 from ingestd.journal import event
 from ingestd.layout import captures_text
@@ -35,7 +35,7 @@ from ingestd.model import (
     RowType,
 )
 from ingestd.pipeline import archive
-from ingestd.pipeline.appending import Appending, Placed
+from ingestd.pipeline.appending import Appending, Placed, check_places
 from ingestd.pipeline.commit import Batch, Committer, Progress
 from ingestd.pipeline.outputs import Outputs
 from ingestd.pipeline.plan import check_types, dataset_spec
@@ -210,10 +210,11 @@ class Writer:
         captures = source.captures(file.name)
         opened = _Open(source, source.target(captures), message.digest)
         try:
+            # Before the ledger is asked: one that was lost learns from the output what it has.
+            sink = self._sink(source, opened.target)
             if message.digest:
                 opened.twin = self._twin(source, opened.target, file, message.digest)
             if opened.twin is None:
-                sink = self._sink(source, opened.target)
                 self._prepare(sink, opened.target, message.types, message.rows)
                 opened.rows = Appending(
                     sink, opened.target, captures, message.types.keys(), self._placed
@@ -224,10 +225,13 @@ class Writer:
 
     def _sink(self, source: Source, target: Target) -> Sink:
         """:raises BadFile: an output that captures name is not as the ledger has it."""
+        captured = wildcard(source.output) is not None
+        if captured and self._outputs.gone(target.output) and self._all_committed(target.output):
+            self._outputs.close(target.output)
         try:
             return self._outputs[target.output]
         except BrokenInvariant as error:
-            if source.fixed:
+            if not captured:
                 raise
             # Of many outputs one that is gone, an old run's say, harms the files that go there.
             raise BadFile(
@@ -235,6 +239,10 @@ class Writer:
                 str(error),
                 "Then: ingestd retry",
             ) from error
+
+    def _all_committed(self, output: Path) -> bool:
+        outputs = {w.output for w in self._written} | {e.output for e in self._published}
+        return not self._committer.busy() and str(output) not in outputs
 
     def _prepare(
         self,
@@ -250,6 +258,7 @@ class Writer:
         :raises BadFile: they do not.
         """
         check_types(target.output, sink.types, types)
+        check_places(target, types.keys() & sink.types.keys(), sink)
         if types.keys() <= sink.types.keys():
             return
         specs = {

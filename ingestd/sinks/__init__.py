@@ -55,6 +55,10 @@ class Sink(Protocol):
         """How many rows of ``dataset`` readers can see since the last flush."""
         ...
 
+    def places(self, dataset: str) -> int | None:
+        """How many rows have room in a ``placed`` dataset; None: it is appended to."""
+        ...
+
     def ensure(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
     ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +29,17 @@ from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
 from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit
+from ingestd.sinks.hdf5_placed import PlacedDataset
 from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers
 
 _READ_BYTES = 4 << 20
+
+_PLACES_MAX = 2**40
+_CHUNKS_MAX = 2**28
+"""Of a placed dataset. HDF5 looks for each of them when it is cut, which takes 10 s then; and the
+index of those far out takes memory of its own, some megabytes."""
 
 _ERRNO = re.compile(r"errno = (\d+)")
 
@@ -49,6 +56,7 @@ class Hdf5Sink:
         self._reserve = Reserve(path, reserve)
         self._file: h5f.FileID | None = None
         self._live: dict[str, PlainDataset | CompressedDataset] = {}
+        self._places: dict[str, int] = {}
         self._workers = Workers(workers)
         if path.exists():
             self._open()
@@ -62,6 +70,9 @@ class Hdf5Sink:
 
     def visible(self, dataset: str) -> int:
         return self._live[dataset].visible
+
+    def places(self, dataset: str) -> int | None:
+        return self._places.get(dataset)
 
     def ensure(
         self, specs: Mapping[str, DatasetSpec], attrs: Mapping[str, Mapping[str, Any]]
@@ -115,9 +126,9 @@ class Hdf5Sink:
             handle.id.chunk_iter(note)
         return found
 
-    def _placed(self, dataset: str) -> PlainDataset:
+    def _placed(self, dataset: str) -> PlainDataset | PlacedDataset:
         live = self._live[dataset]
-        assert isinstance(live, PlainDataset), "only rows of a placed dataset have a place"
+        assert isinstance(live, PlainDataset | PlacedDataset), "only a placed dataset has places"
         return live
 
     def digest(self, dataset: str, rows: RowRange) -> str:
@@ -181,6 +192,7 @@ class Hdf5Sink:
 
     def _close_file(self) -> None:
         self._live.clear()
+        self._places.clear()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -241,8 +253,12 @@ class Hdf5Sink:
         made = open_().get_create_plist()
         # Parts of rows are gathered too: HDF5 would write each row of them by itself.
         plain = not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]
-        # The chunks of a placed dataset come in any order, and more than once: HDF5 filters them.
-        if plain or self._is_placed(name):
+        placed = self._is_placed(name)
+        if placed:
+            self._places[name] = _places(made.get_chunk(), open_().shape[1:])
+        if placed and made.get_nfilters():
+            return PlacedDataset(open_, self._workers, None, None)
+        if plain or placed:
             return PlainDataset(open_())
         return CompressedDataset(open_, self._workers, kept, rows_max)
 
@@ -271,9 +287,19 @@ class Hdf5Sink:
             root[layout.GROUP].visititems(visit)
         return found
 
+    def is_there(self) -> bool:
+        """Whether the file that is open is still the one at ``path``; so too if none is."""
+        return self._file is None or _is_there(self.path, self._file.get_vfd_handle())
+
     def _check_is_ours(self) -> None:
         if self._file is not None:
             _check_is_there(self.path, self._file.get_vfd_handle())
+
+
+def _places(chunk: tuple[int, ...], row_shape: tuple[int, ...]) -> int:
+    """How many rows a placed dataset may have."""
+    side_by_side = math.prod(-(-n // m) for n, m in zip(row_shape, chunk[1:], strict=True))
+    return min(_PLACES_MAX, _CHUNKS_MAX // side_by_side * chunk[0])
 
 
 class _Barrier:
@@ -298,14 +324,18 @@ class _Barrier:
             os.close(fd)
 
 
-def _check_is_there(path: Path, fd: int) -> None:
-    """Refuse to go on where the file that is open is not the one at ``path`` any more."""
+def _is_there(path: Path, fd: int) -> bool:
     ours = os.fstat(fd)
     try:
         there = path.stat()
     except FileNotFoundError:
-        there = None
-    if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _check_is_there(path: Path, fd: int) -> None:
+    """Refuse to go on where the file that is open is not the one at ``path`` any more."""
+    if not _is_there(path, fd):
         raise BrokenInvariant(
             f"{path}: the output was removed or replaced while it was being written. "
             "Put the file back and start again; rows not yet committed are still in the "

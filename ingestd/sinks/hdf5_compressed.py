@@ -70,8 +70,8 @@ class CompressedDataset:
     def handle(self) -> h5py.Dataset:
         """The dataset, to read written rows from."""
         if self._misread:
-            # HDF5 (2.0) takes the chunk that was written last for filtered, though it was told
-            # that it is not. It learns better when the dataset is opened anew.
+            # HDF5 (2.0) takes the chunk that was written last for filtered, or not, as what was
+            # there before, whatever it was told. It learns better when the dataset is opened anew.
             self._id = None
             self._id = self._open()
             self._misread = False
@@ -196,7 +196,7 @@ class CompressedDataset:
         if there == made.data:
             return 0
         self._id.write_direct_chunk(origin, made.data, made.mask)
-        self._misread |= bool(made.mask)
+        self._misread = True
         return len(made.data)
 
     def _extend(self, rows: int) -> None:

@@ -26,6 +26,9 @@ def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_module, "GRACE_SECONDS", -1.0)
 
 
+PLACE = {"place": "{seq}"}
+
+
 def placed(root: Path, more: dict[str, Any] | None = None, **dataset: Any) -> Config:
     settings = {"place": "{seq}", "fill": -1, **dataset}
     return make_config(root, more=more, match="f{seq:d}.npy", datasets={"/data": settings})
@@ -131,6 +134,45 @@ def test_a_number_that_counts_no_rows_is_refused(tmp_path) -> None:
     assert done.quarantined == 1
 
 
+@pytest.mark.parametrize("chunks", [{"chunk_rows": 1}, {"chunks": [1, 1], "stack": True}])
+def test_a_place_of_which_hdf5_would_lose_count_is_refused(tmp_path, chunks) -> None:
+    config = placed(tmp_path, **chunks)
+    drop(tmp_path, 0, 1, 2)
+    take_all(config)
+    drop(tmp_path, 2**28 - 1, 3, 4)
+    drop(tmp_path, 2**32, 5, 6)
+
+    done = take_all(config)
+
+    assert (done.files, done.quarantined) == ((1, 1) if "chunk_rows" in chunks else (0, 2))
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_dataset_is_appended_to_or_placed_as_it_was_begun(tmp_path, compression) -> None:
+    appended, set_places = ({"/data": {"compression": compression, **p}} for p in ({}, PLACE))
+    for first, then in ((appended, set_places), (set_places, appended)):
+        output = str(tmp_path / f"{first is appended}.h5")
+        for datasets, seq in ((first, 1), (then, 9)):
+            config = make_config(tmp_path, match="f{seq:d}.npy", output=output, datasets=datasets)
+            np.save(tmp_path / f"drop/f{seq}.npy", np.array([seq, first is appended]))
+            done = take_all(config)
+            assert done.quarantined == (datasets is then)
+
+
+def test_no_rows_far_out_are_not_missed_at_the_next_start(tmp_path) -> None:
+    config = placed(tmp_path)
+    drop(tmp_path, 0, 1, 2)
+    drop(tmp_path, 100)
+    take_all(config)
+    ledger = Ledger(tmp_path / "state/ledger.sqlite")
+
+    recover(tmp_path / "out.h5", ledger, tmp_path / "state").close()
+    ledger.close()
+
+    assert rows_of(tmp_path / "out.h5").tolist() == [1, 2]
+    assert records(tmp_path / "out.h5")[1] == (0, 0, {"seq": 100})
+
+
 def test_recovery_blanks_what_was_placed_and_not_committed(tmp_path) -> None:
     config = placed(tmp_path, chunk_rows=4)
     drop(tmp_path, 0, 1, 2)
@@ -200,6 +242,17 @@ def test_a_new_value_makes_a_new_output_or_dataset(tmp_path, monkeypatch) -> Non
             assert rows_of(path, f"/sensors/{name}").tolist() == expected
             assert all(r[2]["run"] == run for r in records(path, f"/sensors/{name}"))
         assert tail.verify(path).ok
+
+
+def test_datasets_that_a_name_makes_one_lose_no_rows(tmp_path) -> None:
+    datasets = {"/d{a}": {"member": "x"}, "/d{b}": {"member": "y"}}
+    config = make_config(tmp_path, match="{a}_{b}.npz", datasets=datasets)
+    for name in ("1_1.npz", "1_2.npz"):
+        np.savez(tmp_path / "drop" / name, x=np.array([1]), y=np.array([2]))
+
+    done = take_all(config)
+
+    assert (done.files, done.quarantined) == (1, 1)
 
 
 def test_the_same_content_in_another_run_is_no_duplicate(tmp_path) -> None:

@@ -46,6 +46,15 @@ slabs.slabs = True
 def two(arrays, captures):
     return {"/data": arrays["b"] + arrays["a"]}
 
+BUFFER = np.zeros(4)
+
+def reuses(arrays, captures):
+    BUFFER[:] = arrays["data"]
+    return {"data": BUFFER}
+
+def exits(arrays, captures):
+    raise SystemExit(3)
+
 THING = 3
 """
 
@@ -131,6 +140,7 @@ def test_a_file_that_gives_no_rows_is_done_with(tmp_path, beside) -> None:
         ("wrong", "TypeError: it returned list, not a dict of arrays by name"),
         ("other", "others: '/elsewhere'"),
         ("split", "KeyError"),
+        ("exits", "SystemExit: 3"),
     ],
 )
 def test_a_function_that_fails_costs_the_file(tmp_path, beside, function, found) -> None:
@@ -141,6 +151,22 @@ def test_a_function_that_fails_costs_the_file(tmp_path, beside, function, found)
 
     assert done.quarantined == 1
     assert found in reason(tmp_path, "run1.npz")["found"]
+
+
+def test_a_function_may_return_the_same_array_filled_anew(tmp_path, beside) -> None:
+    config = make_config(
+        tmp_path,
+        more={"workers": 1},
+        transform=f"{beside}:reuses",
+        match="run{run:d}.npy",
+        order="{run}",
+    )
+    for run in range(20):
+        drop(tmp_path, f"run{run}.npy", np.full(4, float(run)))
+
+    take_all(config)
+
+    assert rows_of(tmp_path / "out.h5")[::4].tolist() == list(range(20))
 
 
 def test_the_traceback_stands_in_the_reason(tmp_path, beside) -> None:

@@ -59,6 +59,9 @@ class MemorySink:
     def rows(self, dataset: str) -> int:
         return sum(len(rows) for rows in self.data[dataset])
 
+    def places(self, dataset: str) -> int | None:
+        return 2**40 if self.specs[dataset].placed else None
+
     def array(self, dataset: str) -> np.ndarray:
         parts = self.data[dataset]
         held = self.types[dataset]

@@ -76,6 +76,9 @@ def _same_names(found: Sequence[Offer]) -> Iterator[str]:
 
 
 def _problems(config: Config, offer: Offer) -> Iterator[str]:
+    if not os.path.lexists(offer.file):
+        yield "there is no such file"
+        return
     problem = _of_name(config, offer) or _of_file(offer)
     if problem is not None:
         yield problem

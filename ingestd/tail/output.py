@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ingestd import layout
-from ingestd.model import RowType, shown
+from ingestd.model import RowType, counted, shown
 from ingestd.tail.handles import Handles, Live, identity_at
 from ingestd.tail.opening import (
     PATIENCE_SECONDS,
@@ -201,7 +201,7 @@ class Output:
         if not 0 <= row < end:
             raise NotCommitted(
                 f"{named(self.path)}:{shown(dataset)}: row {row} is not committed. "
-                + (f"There are {end} rows, 0 to {end - 1}" if end else "No row is, yet")
+                + (f"It has {counted(end, 'row')}, 0 to {end - 1}" if end else "No row is, yet")
             )
         if self.placed(dataset):
             return self._search(dataset, row, last + 1)

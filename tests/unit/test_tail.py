@@ -433,3 +433,12 @@ def test_a_tail_starts_at_a_row_the_start_the_end_and_nowhere_else(tmp_path: Pat
     for wrong in ("begin", "Start", "", None, 1.5, [0]):
         with pytest.raises(ValueError, match=r'must be a row, .* "start", "end", or the position'):
             open_tail(path, None, wrong)
+
+
+def test_one_row_is_not_called_rows(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [1])
+
+    with pytest.raises(NotCommitted, match="It has 1 row, 0 to 0"):
+        trace(path, None, 1)
+    with pytest.raises(IndexError, match="of 1 committed row$"):
+        open_view(path)["/data"][1]

@@ -440,5 +440,5 @@ def test_one_row_is_not_called_rows(tmp_path: Path) -> None:
 
     with pytest.raises(NotCommitted, match="It has 1 row, 0 to 0"):
         trace(path, None, 1)
-    with pytest.raises(IndexError, match="of 1 committed row$"):
+    with pytest.raises(IndexError, match=r"of 1 committed row$"):
         open_view(path)["/data"][1]

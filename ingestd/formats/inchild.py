@@ -68,14 +68,10 @@ class ChildFile:
         self.child = child
         weakref.finalize(self, parent.give_back, child).atexit = False
         self._found, self._size_bytes, self._reading = found, size_bytes, reading
-        self._members = {
+        self.members: Mapping[str, ArrayInfo] = {
             name: ArrayInfo(m.dtype, m.shape, BadFile(*m.refused) if m.refused else None, m.link_to)
             for name, m in found.items()
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None

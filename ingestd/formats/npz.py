@@ -79,14 +79,10 @@ class NpzFile:
 
     def __init__(self, entries: dict[str, _Member]) -> None:
         self._entries = entries
-        self._members = {
+        self.members: Mapping[str, ArrayInfo] = {
             name: ArrayInfo(entry.header.dtype, entry.header.shape)
             for name, entry in entries.items()
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None

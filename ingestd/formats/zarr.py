@@ -130,13 +130,9 @@ class ZarrFile:
 
     def __init__(self, source: LibraryFile, arrays: Mapping[str, Any]) -> None:
         self._source, self._arrays = source, arrays
-        self._members = {
+        self.members: Mapping[str, ArrayInfo] = {
             name: ArrayInfo(array.dtype, array.shape) for name, array in arrays.items()
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None

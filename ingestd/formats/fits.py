@@ -79,9 +79,7 @@ class FitsFile:
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
         info, rows = self.members[member], self._hdus[member]
-        count = info.shape[0] or 0
-        row_bytes = math.prod(n or 0 for n in info.shape[1:]) * info.dtype.itemsize
-        step = max(1, slab_bytes // row_bytes) if row_bytes else max(1, count)
+        count, step = info.shape[0] or 0, info.slab_rows(slab_bytes)
         for start in range(0, count, step):
             yield rows.read(start, min(step, count - start))
 

@@ -85,9 +85,7 @@ class ChildFile:
         if not found.shape:
             yield self.child.rows(member, found, 0, 1)
             return
-        count = found.shape[0]
-        row_bytes = math.prod(found.shape[1:]) * found.dtype.itemsize
-        step = max(1, slab_bytes // row_bytes) if row_bytes else max(1, count)
+        count, step = found.shape[0], self.members[member].slab_rows(slab_bytes)
         if step > found.chunk_rows:
             step -= step % found.chunk_rows
         for start in range(0, count, step):

@@ -141,17 +141,13 @@ class ZarrFile:
         if not array.shape:
             yield self._read(array, ())
             return
-        count, row_bytes = array.shape[0], math.prod(array.shape[1:]) * array.dtype.itemsize
-        if not row_bytes:
-            step = band = max(1, count)
-        else:
-            step, chunk_rows = max(1, slab_bytes // row_bytes), array.chunks[0]
-            # Whole chunks at a time, as many as a slab takes, or one band for several slabs.
-            if step >= chunk_rows:
-                step = band = step // chunk_rows * chunk_rows
-            else:
-                fits = chunk_rows * row_bytes <= BAND_BYTES_MAX
-                band = chunk_rows if fits else step
+        count, chunk_rows = array.shape[0], array.chunks[0]
+        step = band = self.members[member].slab_rows(slab_bytes)
+        # Whole chunks at a time, as many as a slab takes, or one band for several slabs.
+        if step >= chunk_rows:
+            step = band = step // chunk_rows * chunk_rows
+        elif chunk_rows * math.prod(array.shape[1:]) * array.dtype.itemsize <= BAND_BYTES_MAX:
+            band = chunk_rows
         for start in range(0, count, band):
             rows = self._read(array, slice(start, min(start + band, count)))
             if len(rows) <= step:

@@ -17,6 +17,7 @@ from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, FormatOptions
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 from ingestd.formats.zarrcodecs import REMEDY, check_codecs
+from ingestd.formats.ziplimits import BoundedReads
 
 CHUNK_BYTES_MAX = 256 << 20
 """A chunk (of a shard: one in it) is unpacked whole."""
@@ -43,15 +44,6 @@ class ZarrOptions(FormatOptions):
     ratio_max: int = Field(default=RATIO_MAX, ge=1)
 
 
-class ZipDirectory(LibraryFile):
-    """A file for ``zipfile``, which reads a directory of any length that a zip claims."""
-
-    def read(self, count: int | None = -1) -> bytes:
-        if count is not None and count > ZIP_DIRECTORY_BYTES_MAX:
-            raise ValueError(f"its zip directory claims {count:,} bytes")
-        return super().read(ZIP_DIRECTORY_BYTES_MAX if count is None or count < 0 else count)
-
-
 class Zarr:
     """The format ``zarr``. A run of ``slabs`` takes one slab and one band of chunks (32 MiB at
     most), and the chunks that zarr unpacks at a time."""
@@ -71,7 +63,7 @@ class Zarr:
         head = file.read(4)
         if head not in (b"PK\x03\x04", b"PK\x05\x06"):
             raise _bad(f"it starts with {head!r}" if head else "the file is empty")
-        source = ZipDirectory(file)
+        source = BoundedReads(file, ZIP_DIRECTORY_BYTES_MAX)
         with library_errors(source, _EXPECTED, REMEDY):
             from ingestd.formats.zarrzip import ZipStore
 

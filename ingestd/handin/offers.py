@@ -47,7 +47,7 @@ def offers(
     problems = [
         f"{shown(str(offer.file))}: {problem}"
         for offer in found
-        for problem in _problems(config, offer)
+        if (problem := _of_name(config, offer) or _of_file(offer))
     ]
     problems += _same_names(found)
     if problems:
@@ -73,12 +73,6 @@ def _same_names(found: Sequence[Offer]) -> Iterator[str]:
                 f"{shown(str(offer.file))}: has the name of {shown(str(other))}; "
                 "put one after the other, or one under another name (--name)"
             )
-
-
-def _problems(config: Config, offer: Offer) -> Iterator[str]:
-    problem = _of_name(config, offer) or _of_file(offer)
-    if problem is not None:
-        yield problem
 
 
 def _of_name(config: Config, offer: Offer) -> str | None:

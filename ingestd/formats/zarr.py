@@ -68,7 +68,7 @@ class Zarr:
             from ingestd.formats.zarrzip import ZipStore
 
             store = ZipStore(source)
-            arrays = open_store(store, store.keys)
+            arrays = _arrays(store)
             promised_bytes = sum(array.nbytes for array in arrays.values())
             check_ratio(promised_bytes, source.size_bytes, options.ratio_max, "zarr")
             for array in arrays.values():
@@ -79,9 +79,8 @@ class Zarr:
         return ZarrFile(source, arrays)
 
 
-def open_store(store: Any, keys: Iterable[str]) -> dict[str, Any]:
-    """The arrays of any zarr store, by their paths below its outermost node; ``keys`` are all its
-    keys.
+def _arrays(store: Any) -> dict[str, Any]:
+    """The arrays of a store, by their paths below its outermost node.
 
     Their metadata is read and checked. Text, and other arrays of no fixed width, are left out.
 
@@ -90,7 +89,7 @@ def open_store(store: Any, keys: Iterable[str]) -> dict[str, Any]:
     import zarr
 
     versions: dict[str, Literal[2, 3]] = {}
-    for key in keys:
+    for key in store.keys:
         parent, _, leaf = key.rpartition("/")
         if leaf in _VERSIONS and versions.get(parent) != 3:
             versions[parent] = _VERSIONS[leaf]

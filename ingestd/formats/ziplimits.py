@@ -20,7 +20,8 @@ DIRECTORY_BYTES_MAX = 1024 * 1024
 """The zip's directory is held in memory: about 100 bytes for each array."""
 
 _LOCAL_HEADER_BYTES = 30
-_ENCRYPTED = 0x1 | 0x40
+ENCRYPTED = 0x1 | 0x40
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -100,9 +101,9 @@ def overlapping(entries: list[zipfile.ZipInfo], directory_start: int) -> str | N
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     if not entry.filename.endswith(".npy"):
         raise not_npz(f"it holds '{entry.filename}', which is no .npy array")
-    if entry.flag_bits & _ENCRYPTED:
+    if entry.flag_bits & ENCRYPTED:
         raise not_npz(f"'{entry.filename}' is encrypted")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if entry.compress_type not in METHODS:
         raise not_npz(f"'{entry.filename}' is compressed by method {entry.compress_type}")
 
 

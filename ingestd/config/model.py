@@ -98,7 +98,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     state: PathField = Field(
         Path("state"),
-        description="Directory of ledger, lock and socket",
+        description="Directory of the ledger and the lock",
         json_schema_extra={"default": "state"},
     )
     commit: Commit = Field(

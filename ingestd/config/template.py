@@ -9,7 +9,7 @@ _HEAD = """\
 # What ingestd does. Sizes read 256MiB, times 1s, 250ms, 1d; relative paths start at the
 # working directory. 'ingestd schema' prints every key; 'ingestd check' checks this file.
 
-# state: state               # directory of ledger, lock and socket
+# state: state               # directory of the ledger and the lock
 # commit:
 #   every: 1s                # a row is durable at the latest this long after it is visible
 #   durability: synced       # or visible: without fsync, faster, less safe

@@ -16,7 +16,13 @@ from pydantic import BaseModel
 
 from ingestd.errors import BadFile
 
-__all__ = ["ArrayInfo", "Format", "FormatOptions", "OpenFile"]
+__all__ = ["STILL_WRITTEN", "ArrayInfo", "Format", "FormatOptions", "OpenFile"]
+
+
+STILL_WRITTEN = (
+    "If its writer was still at work, let it write under a temporary name and rename when done."
+)
+"""What is said beside the remedy of files that may have been taken too early."""
 
 
 class FormatOptions(BaseModel, extra="forbid", frozen=True):

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import FormatOptions
+from ingestd.formats import STILL_WRITTEN, FormatOptions
 from ingestd.formats.inchild import ChildFile, Reading, open_in_child
 from ingestd.formats.library import RATIO_MAX, LibraryFile
 from ingestd.superblock import FLAGS_AT, SIGNATURE, SWMR, WRITING, positions
@@ -19,8 +19,8 @@ from ingestd.superblock import FLAGS_AT, SIGNATURE, SWMR, WRITING, positions
 STRING_BYTES_MAX = 1 << 20
 _EXPECTED = "an HDF5 file that can be read"
 REMEDY = (
-    "Save it again, then drop it again. If its writer was still at work, let it write under a "
-    "temporary name and rename when done; if it crashed, try: ingestd repair FILE, on a copy."
+    f"Save it again, then drop it again. {STILL_WRITTEN} If it crashed, try: ingestd repair FILE, "
+    "on a copy."
 )
 _OTHERS = {
     b"CDF\x01": "netCDF-3",

@@ -15,17 +15,14 @@ import numpy as np
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 
 _MEMBER = "data"
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
 _PIECE_BYTES = 256 * 1024
 _EXPECTED = "a PNG, JPEG or BMP picture, whole"
-_REMEDY = (
-    "Save the picture again as PNG, then drop it again. If its writer was still at work, let it "
-    "write under a temporary name and rename when done."
-)
+_REMEDY = f"Save the picture again as PNG, then drop it again. {STILL_WRITTEN}"
 _WANTED = {"gray": "L", "rgb": "RGB", "rgba": "RGBA"}
 _CHANNELS = {"1": 0, "L": 0, "I;16": 0, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 # In a JPEG's coded data FF stands before 00, a restart mark, or the marker that ends it.

@@ -13,17 +13,14 @@ import numpy as np
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.arrowcolumns import Column, ColumnRules, column, values
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 
 _TABLE = "data"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1\x00\x00"
 _EXPECTED = "a Parquet, Arrow IPC or Feather (version 2) file, whole"
-_REMEDY = (
-    "Write it again (pyarrow.parquet.write_table), then drop it again. If its writer was still "
-    "at work, let it write under a temporary name and rename when done."
-)
+_REMEDY = f"Write it again (pyarrow.parquet.write_table), then drop it again. {STILL_WRITTEN}"
 _READ_BYTES = 256 * 1024
 _THRIFT_BYTES_MAX = 16 << 20
 _THRIFT_ITEMS_MAX = 1_000_000

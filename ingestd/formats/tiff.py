@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.library import (
     RATIO_MAX,
     LibraryFile,
@@ -26,10 +26,7 @@ from ingestd.formats.tiffchain import MAGICS, check_chain
 
 _MEMBER = "data"
 _EXPECTED = "a TIFF file, whole"
-_REMEDY = (
-    "Save it again with tifffile.imwrite, then drop it again. If its writer was still at work, "
-    "let it write under a temporary name and rename when done."
-)
+_REMEDY = f"Save it again with tifffile.imwrite, then drop it again. {STILL_WRITTEN}"
 _LOGGED = LoggedErrors()
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from ingestd.errors import BadFile
+from ingestd.formats import STILL_WRITTEN
 from ingestd.formats.library import LibraryFile
 
 MEMBERS_MAX = 10_000
@@ -31,8 +32,7 @@ _ZIP_ERRORS = (
     struct.error,
 )
 SAVE_AGAIN = (
-    "Save it again with numpy.savez or numpy.savez_compressed, then drop it again. "
-    "If its writer was still at work, let it write under a temporary name and rename when done."
+    f"Save it again with numpy.savez or numpy.savez_compressed, then drop it again. {STILL_WRITTEN}"
 )
 
 

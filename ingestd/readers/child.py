@@ -17,14 +17,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ingestd.errors import BadFile
+from ingestd.errors import BadFile, brief
 from ingestd.readers.wire import Member, pack_member, receive, send
 
 MEMORY_BYTES = 3 << 30
 """Address space: a chunk of 256 MiB several times over, a block, and the libraries."""
 
 _WORLD = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO)
-_REASON_LENGTH_MAX = 300
 
 
 class Reader(Protocol):
@@ -117,12 +116,9 @@ def _limit_cpu(seconds: int) -> None:
 def _said(error: Exception) -> dict[str, Any]:
     if isinstance(error, BadFile):
         return {"bad": [error.expected, error.found, error.remedy]}
-    lines = str(error).strip().splitlines()
     # HDF5 puts the number into its text.
     number = re.search(r"errno = (\d+)", str(error))
     code = int(number[1]) if number else getattr(error, "errno", None)
     if code in _WORLD:
         return {"errno": code}
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return {"failed": text[:_REASON_LENGTH_MAX]}
+    return {"failed": brief(error)}

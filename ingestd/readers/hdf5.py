@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ingestd.errors import BadFile
 from ingestd.readers.links import Links
 from ingestd.readers.source import Source
 from ingestd.readers.wire import Member, pack_dtype, unpack_dtype
@@ -226,8 +227,6 @@ def _fixed(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
     :raises BadFile: it is too long.
     """
-    from ingestd.errors import BadFile
-
     texts = [t.encode() if isinstance(t, str) else bytes(t) for t in values.reshape(-1)]
     longest = max(map(len, texts), default=0)
     if longest > dtype.itemsize:

@@ -73,19 +73,13 @@ class FitsFile:
 
     def __init__(self, hdus: dict[str, _Member]) -> None:
         self._hdus = hdus
-        self._members = {name: hdu.info for name, hdu in hdus.items()}
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
+        self.members: Mapping[str, ArrayInfo] = {name: hdu.info for name, hdu in hdus.items()}
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        info, rows = self._members[member], self._hdus[member]
-        count = info.shape[0] or 0
-        row_bytes = math.prod(n or 0 for n in info.shape[1:]) * info.dtype.itemsize
-        step = max(1, slab_bytes // row_bytes) if row_bytes else max(1, count)
+        info, rows = self.members[member], self._hdus[member]
+        count, step = info.shape[0] or 0, info.slab_rows(slab_bytes)
         for start in range(0, count, step):
             yield rows.read(start, min(step, count - start))
 

@@ -100,16 +100,12 @@ class ImageFile:
         # Pillow holds 4 bytes for each pixel in colour.
         pixel_bytes = max(dtype.itemsize, 4 if channels else 1)
         check_ratio(width * height * pixel_bytes, source.size_bytes, options.ratio_max, "image")
-        self._members = {_MEMBER: ArrayInfo(dtype, (1, *self._shape))}
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
+        self.members: Mapping[str, ArrayInfo] = {_MEMBER: ArrayInfo(dtype, (1, *self._shape))}
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        info = self._members[member]
+        info = self.members[member]
         with library_errors(self._source, _EXPECTED, _REMEDY):
             image = self._opened()
             image.load()

@@ -5,8 +5,10 @@ Whatever the library raises becomes a BadFile, and what the disk says stays what
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -71,6 +73,8 @@ class LibraryFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 2:
             offset, whence = offset + self.size_bytes, 0
+        if offset < 0 and whence == 0:  # as of any file: zipfile tries, and waits for this
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:

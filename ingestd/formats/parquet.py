@@ -89,18 +89,14 @@ class ParquetFile:
         whole = np.dtype([(c.name, c.dtype, c.shape) for c in columns])
         # A column that is called so itself goes before the table.
         self._columns = {_TABLE: columns} | {c.name: [c] for c in columns}
-        self._members = {_TABLE: ArrayInfo(whole, (table.rows,))} | {
+        self.members: Mapping[str, ArrayInfo] = {_TABLE: ArrayInfo(whole, (table.rows,))} | {
             c.name: ArrayInfo(c.dtype, (table.rows, *c.shape)) for c in columns
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        info, columns = self._members[member], self._columns[member]
+        info, columns = self.members[member], self._columns[member]
         step = max(1, slab_bytes // sum(c.row_bytes for c in columns))
         if any(c.dtype.kind == "S" for c in columns):
             step = min(step, TEXT_ROWS_MAX)

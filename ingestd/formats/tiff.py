@@ -111,19 +111,18 @@ class TiffFile:
             for index in self._pages:
                 self._check_page(index, options)
         dtype = np.dtype(page.dtype).newbyteorder("=")
-        self._members = {_MEMBER: ArrayInfo(dtype, (len(self._pages), *self._page_shape))}
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
+        self.members: Mapping[str, ArrayInfo] = {
+            _MEMBER: ArrayInfo(dtype, (len(self._pages), *self._page_shape))
+        }
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        step = max(1, slab_bytes // max(1, self._page_bytes))
+        info = self.members[member]
+        step = info.slab_rows(slab_bytes)
         for first in range(0, len(self._pages), step):
             pages = self._pages[first : first + step]
-            slab = np.empty((len(pages), *self._page_shape), self._members[member].dtype)
+            slab = np.empty((len(pages), *self._page_shape), info.dtype)
             with library_errors(self._source, _EXPECTED, _REMEDY), _LOGGED.raised("tifffile"):
                 for row, index in enumerate(pages):
                     slab[row] = self._page(index)

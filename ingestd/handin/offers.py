@@ -47,7 +47,7 @@ def offers(
     problems = [
         f"{shown(str(offer.file))}: {problem}"
         for offer in found
-        for problem in _problems(config, offer)
+        if (problem := _of_name(config, offer) or _of_file(offer))
     ]
     problems += _same_names(found)
     if problems:
@@ -75,6 +75,7 @@ def _same_names(found: Sequence[Offer]) -> Iterator[str]:
             )
 
 
+<<<<<<< HEAD
 def _problems(config: Config, offer: Offer) -> Iterator[str]:
     if not os.path.lexists(offer.file):
         yield "there is no such file"
@@ -84,6 +85,8 @@ def _problems(config: Config, offer: Offer) -> Iterator[str]:
         yield problem
 
 
+=======
+>>>>>>> simple
 def _of_name(config: Config, offer: Offer) -> str | None:
     source, name = offer.source, offer.name
     parts = name.split("/")

@@ -47,7 +47,7 @@ def offers(
     problems = [
         f"{shown(str(offer.file))}: {problem}"
         for offer in found
-        if (problem := _of_name(config, offer) or _of_file(offer))
+        if (problem := _problem(config, offer))
     ]
     problems += _same_names(found)
     if problems:
@@ -75,18 +75,12 @@ def _same_names(found: Sequence[Offer]) -> Iterator[str]:
             )
 
 
-<<<<<<< HEAD
-def _problems(config: Config, offer: Offer) -> Iterator[str]:
+def _problem(config: Config, offer: Offer) -> str | None:
     if not os.path.lexists(offer.file):
-        yield "there is no such file"
-        return
-    problem = _of_name(config, offer) or _of_file(offer)
-    if problem is not None:
-        yield problem
+        return "there is no such file"
+    return _of_name(config, offer) or _of_file(offer)
 
 
-=======
->>>>>>> simple
 def _of_name(config: Config, offer: Offer) -> str | None:
     source, name = offer.source, offer.name
     parts = name.split("/")

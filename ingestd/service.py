@@ -30,7 +30,7 @@ from ingestd.pipeline.commit import Progress
 from ingestd.pipeline.flow import Flow
 from ingestd.pipeline.outputs import Outputs, unclean_outputs
 from ingestd.pipeline.recover import recover
-from ingestd.pipeline.transform import check_parts
+from ingestd.pipeline.transform import check_parts, modules_anew
 from ingestd.sinks.hdf5 import Hdf5Sink
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -312,7 +312,8 @@ class Service:
         """Take the config anew; a wrong one is refused, and the old one stays in force."""
         self._reload = False
         try:
-            config = load_config(self.config.path)
+            with modules_anew(self.config):
+                config = load_config(self.config.path)
             if config.state != self.config.state:
                 raise ConfigError([f"{config.state}: 'state' cannot change while running"])
             self._prepare(config)

@@ -122,7 +122,7 @@ def retry(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
             )
         )
     else:
-        click.echo(f"{len(back)} files put back")
+        click.echo(f"{len(back)} {'file' if len(back) == 1 else 'files'} put back")
     for file in kept:
         click.echo(
             f"{shown(str(file))}: another file of this name waits in the drop directory; "

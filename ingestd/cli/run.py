@@ -11,6 +11,7 @@ import click
 from ingestd import journal
 from ingestd.cli import config_path
 from ingestd.cli.bar import Bar, shown_rates, shown_seconds
+from ingestd.cli.unclaimed import said, unclaimed
 from ingestd.config import Config, config_name, wildcard
 from ingestd.pipeline.commit import Progress
 from ingestd.service import Service, load_config
@@ -41,6 +42,8 @@ def run(ctx: click.Context, once: bool, verbose: bool) -> None:
     else:
         service.run()
     click.echo(_summary(service.progress, time.monotonic() - began), err=True)
+    for drop, names in unclaimed(config).items():
+        click.echo(said(drop, names), err=True)
     if service.progress.quarantined:
         sys.exit(1)
 

@@ -12,6 +12,7 @@ import click
 
 from ingestd import locks
 from ingestd.cli import config_path
+from ingestd.cli.unclaimed import said, unclaimed
 from ingestd.config import Config, Source, load, wildcard
 from ingestd.formats.registry import suffixes
 from ingestd.ledger import Ledger, Summary
@@ -70,7 +71,8 @@ def _show(config: Config, as_json: bool) -> None:
     running = locks.held(config.state / "lock")
     found = collect(config)
     if as_json:
-        click.echo(json.dumps({"running": running, "sources": [asdict(s) for s in found]}))
+        told = {"running": running, "sources": [asdict(s) for s in found]}
+        click.echo(json.dumps({**told, "unclaimed": unclaimed(config)}))
         return
     from rich.console import Console
     from rich.table import Table
@@ -103,6 +105,8 @@ def _show(config: Config, as_json: bool) -> None:
                 "put them back with 'ingestd retry'",
                 markup=False,
             )
+    for drop, names in unclaimed(config).items():
+        console.print(said(drop, names), markup=False)
 
 
 def collect(config: Config) -> list[SourceStatus]:

@@ -17,17 +17,19 @@ from ingestd.config.dtypes import (
 )
 from ingestd.config.load import config_name, load
 from ingestd.config.model import Commit, Config, schema
-from ingestd.config.pattern import Matcher
+from ingestd.config.pattern import LEFT_ALONE, Matcher
 from ingestd.config.problems import Problem
 from ingestd.config.source import FORMATS, Source, Target
 from ingestd.config.template import Found, starter
-from ingestd.config.transform import Step
+from ingestd.config.transform import READY, Step
 from ingestd.config.units import Bytes, Seconds, format_bytes, format_seconds
 from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle, listed
 
 __all__ = [
     "FORMATS",
     "INTERNAL_GROUP",
+    "LEFT_ALONE",
+    "READY",
     "After",
     "Bytes",
     "Captures",

@@ -98,7 +98,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     state: PathField = Field(
         Path("state"),
-        description="Directory of the ledger and the lock",
+        description="Directory of the ledger, the lock and copies of what was repaired",
         json_schema_extra={"default": "state"},
     )
     commit: Commit = Field(

@@ -117,9 +117,9 @@ def choose(name: str, head: bytes, wanted: str = "auto") -> Format:
     install = missing(found)
     if install:
         raise BadFile(
-            f"that what reads {found.name} is installed",
-            f"the file is {found.name}, and it is not",
-            f"Do it, and restart: {install}",
+            "a format that can be read here",
+            f"the file is {found.name}, which is not installed",
+            f"Install it, and restart: {install}.",
         )
     return found
 

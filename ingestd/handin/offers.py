@@ -47,7 +47,7 @@ def offers(
     problems = [
         f"{shown(str(offer.file))}: {problem}"
         for offer in found
-        if (problem := _of_name(config, offer) or _of_file(offer))
+        if (problem := _problem(config, offer))
     ]
     problems += _same_names(found)
     if problems:
@@ -73,6 +73,12 @@ def _same_names(found: Sequence[Offer]) -> Iterator[str]:
                 f"{shown(str(offer.file))}: has the name of {shown(str(other))}; "
                 "put one after the other, or one under another name (--name)"
             )
+
+
+def _problem(config: Config, offer: Offer) -> str | None:
+    if not os.path.lexists(offer.file):
+        return "there is no such file"
+    return _of_name(config, offer) or _of_file(offer)
 
 
 def _of_name(config: Config, offer: Offer) -> str | None:

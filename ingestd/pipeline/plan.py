@@ -187,14 +187,12 @@ def cast(slab: np.ndarray, dtype: np.dtype) -> np.ndarray:
         with np.errstate(all="ignore", over="raise"):
             rows = slab.astype(dtype)
     except FloatingPointError:
-        raise BadFile(
-            f"numbers that fit {dtype}", "larger ones", f"Set 'dtype: {slab.dtype}'"
-        ) from None
+        raise BadFile(f"numbers that fit {dtype}", "larger ones", _wider(slab.dtype)) from None
     if slab.dtype.kind in "iu" and dtype.kind in "iu" and not np.array_equal(rows, slab):
         raise BadFile(
             f"integers that fit {dtype}",
             f"values from {slab.min()} to {slab.max()}",
-            f"Set 'dtype: {slab.dtype}'",
+            _wider(slab.dtype),
         )
     if dtype.kind == "S" and not np.array_equal(rows, slab.astype("S")):
         raise BadFile(
@@ -217,6 +215,13 @@ def _encoded(text: np.ndarray) -> np.ndarray:
         raise BadFile("text that UTF-8 can hold", str(error), "Correct the text") from None
 
 
+def _wider(dtype: np.dtype) -> str:
+    return (
+        f"Set 'dtype: {dtype}' before the dataset is begun; one that is there keeps its dtype: "
+        "send these to a dataset of their own"
+    )
+
+
 def check_types(output: Path, held: Mapping[str, RowType], wanted: Mapping[str, RowType]) -> None:
     """Refuse rows of another kind than the dataset of ``output`` holds.
 
@@ -228,7 +233,8 @@ def check_types(output: Path, held: Mapping[str, RowType], wanted: Mapping[str, 
             raise BadFile(
                 f"rows of {there}, as {output}:{path} holds",
                 f"rows of {row_type}",
-                f"Set 'dtype: {there.dtype}' to convert them, then: ingestd retry"
+                f"Set 'dtype: {there.dtype}' to convert them, if their values fit, then: ingestd "
+                "retry; else send them to a dataset of their own"
                 if there.row_shape == row_type.row_shape
                 and there.units == row_type.units
                 and np.can_cast(row_type.dtype, there.dtype, "same_kind")

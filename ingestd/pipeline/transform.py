@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ingestd.config import Captures, Config, Problem, Source, Step
+from ingestd.config import READY, Captures, Config, Problem, Source, Step
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, OpenFile
 from ingestd.formats.registry import check_formats
@@ -197,6 +197,20 @@ class _Slabs:
 
     def _made(self, slab: np.ndarray) -> dict[str, np.ndarray]:
         return self._transform({self._member: slab}, self._captures)
+
+
+@contextlib.contextmanager
+def modules_anew(config: Config) -> Iterator[None]:
+    """The modules of the transforms of ``config`` are imported anew in the block, if it succeeds:
+    the user may have mended them. Modules that these import stay as they are."""
+    names = {step.module for s in config.sources.values() for step in s.transform} - {READY}
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    importlib.invalidate_caches()
+    try:
+        yield
+    except BaseException:
+        sys.modules.update(before)
+        raise
 
 
 def _find_beside(config: Config) -> None:

@@ -116,7 +116,7 @@ def test_a_contradiction_is_refused(text: str, problem: str, tmp_path: Path) -> 
     [
         one("order: '{n}', match: '{n:d}.npy'"),
         one("quarantine: drop/bad, after: {move: drop/done}"),
-        "sources:\n  a: {drop: drop, output: drop/a.h5, match: '*.npy'}\n",
+        "sources:\n  a: {drop: drop, output: drop/a.out}\n",
         one("datasets: {x: {}, xy: {}, y/x: {}}, attrs: {/: {u: m}, y: {u: m}}"),
         one("datasets: {x: {dtype: f4, fill: .nan}, y: {dtype: '?', fill: true}}"),
         two("drop: d, output: o.h5, match: '*.npy'", "drop: d, output: o.h5, match: '*.csv'"),

@@ -60,7 +60,7 @@ def test_a_good_file_goes_by_its_own_name_or_the_one_given(config) -> None:
         ("hdf", "a.npy", "sub/run7.npy", "set 'recursive: true'"),
         ("all", "a.npy", "../a.npy", "is no name below a drop directory"),
         ("all", "a.npy", "/a.npy", "is no name below a drop directory"),
-        ("all", "none.npy", None, "none.npy: cannot be read: No such file or directory"),
+        ("all", "none.npy", None, "none.npy: there is no such file"),
         ("runs", "a.npy", "x.a.npy", "'{run}.h5' would become '.a.h5'"),
         ("npz", "a.npy", None, "a.npy: would be quarantined: "),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from ingestd.config import Config
 from ingestd.pipeline import decode as decode_module
-from ingestd.pipeline.transform import check_parts
+from ingestd.pipeline.transform import check_parts, modules_anew, transforms
 from tests.flows import make_config, rows_of, take_all
 
 MODULE = """
@@ -225,3 +225,20 @@ def test_a_function_that_cannot_be_had_is_a_mistake_of_the_config(
 
     assert problem.location == ("sources", "s", "transform")
     assert "beside the config" in problem.text
+
+
+def test_a_mended_module_is_imported_anew_when_the_config_is_taken_anew(tmp_path, beside) -> None:
+    config = config_with(tmp_path, f"{beside}:fails")
+    assert list(check_parts(config)) == []
+    path = tmp_path / f"{beside}.py"
+
+    path.write_text(path.read_text().replace('raise ValueError("no such thing")', "return {}"))
+    with modules_anew(config):
+        assert list(check_parts(config)) == []
+    assert transforms(config)["s"]({}, {}) == {}
+
+    path.write_text("1 / 0")
+    with pytest.raises(RuntimeError), modules_anew(config):
+        assert list(check_parts(config)) != []
+        raise RuntimeError
+    assert transforms(config)["s"]({}, {}) == {}

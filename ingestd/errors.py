@@ -6,6 +6,8 @@ a broken invariant stops the process. The rest is what the user told us wrongly.
 
 from __future__ import annotations
 
+_BRIEF_MAX = 300
+
 
 class IngestdError(Exception):
     """Base of all errors meant for the user; ``exit_code`` is what a command ends with."""
@@ -42,6 +44,14 @@ class ConfigError(IngestdError):
 
 class BrokenInvariant(IngestdError):
     """What must hold does not: going on could lose or double rows, so the process ends."""
+
+
+def brief(error: Exception) -> str:
+    """What a library's error says, on one printable line of bounded length."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= _BRIEF_MAX else f"{text[:_BRIEF_MAX]}..."
 
 
 class BadFile(IngestdError):

@@ -18,7 +18,7 @@ SWMR = 4
 """Flag: that writer was in SWMR mode."""
 SUPERBLOCK_BYTES_MAX = 12 + 4 * 8 + 4
 
-_FLAGS = 11
+FLAGS_AT = 11
 _OFFSET_SIZES = (2, 4, 8)
 _MASK = 0xFFFFFFFF
 
@@ -123,7 +123,7 @@ def parse(data: bytes, position: int) -> Superblock:
     """
     if (found := version(data)) not in (2, 3):
         raise ValueError(f"superblock version {found} has no consistency flags")
-    offset_size = data[9] if len(data) > _FLAGS else 0
+    offset_size = data[9] if len(data) > FLAGS_AT else 0
     end = 12 + 4 * offset_size
     if offset_size not in _OFFSET_SIZES or len(data) < end + 4:
         raise ValueError(f"superblock is cut short, or its offset size {offset_size} is wrong")
@@ -135,7 +135,7 @@ def parse(data: bytes, position: int) -> Superblock:
         position=position,
         offset_size=offset_size,
         length_size=data[10],
-        flags=data[_FLAGS],
+        flags=data[FLAGS_AT],
         base=base,
         extension=None if extension == (1 << 8 * offset_size) - 1 else extension,
         eoa=eoa,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +19,11 @@ from torch.utils import data
 from ingestd.errors import UsageError
 from ingestd.model import shown
 from ingestd.tail import Missing, NoSuchDataset, Replaced, View
+from ingestd.tail.live import Stop, is_stopped
 
 _PAUSE_SECONDS = 0.02
 
 _BLOCK_BYTES = 1 << 20
-
-
-class Event(Protocol):
-    """An event of ``multiprocessing``, or what has a method like it."""
-
-    def is_set(self) -> bool:
-        """Whether it has happened."""
-
-
-Stop = Callable[[], bool] | Event
 
 
 class RowDataset(data.Dataset[Any]):
@@ -182,11 +173,7 @@ class _Growing:
 
     def _is_over(self) -> bool:
         # A worker whose loader died would wait for ever here.
-        if os.getppid() != self._parent:
-            return True
-        if self._stop is None:
-            return False
-        return self._stop() if callable(self._stop) else self._stop.is_set()
+        return os.getppid() != self._parent or is_stopped(self._stop)
 
     def _look(self) -> int:
         try:

@@ -14,9 +14,7 @@ import click
 from ingestd.diagnosis import CannotRepair, inspect
 from ingestd.errors import IngestdError
 from ingestd.model import counted, shown
-from ingestd.tail import (
-    Report,
-)
+from ingestd.tail import Report
 from ingestd.tail import trace as trace_row
 from ingestd.tail import verify as verify_output
 from ingestd.tail.text import origin_json, origin_text, report_json

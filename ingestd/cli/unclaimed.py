@@ -51,6 +51,8 @@ def said(directory: str, names: list[str]) -> str:
 
 
 def _remedy(name: str) -> str:
+    if name.endswith(".zarr/"):
+        return "A zarr store is taken as one file: zip -r -0 ../NAME.zarr.zip . in it"
     if name.endswith("/"):
         return "Set 'recursive: true' to read directories"
     for format_ in formats().values():

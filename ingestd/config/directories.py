@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ingestd.config.pattern import sample_name
@@ -79,10 +79,18 @@ def directory_conflicts(state: Path, sources: Mapping[str, Source]) -> Iterator[
                     f"{source.name!r} reads with recursive: true; write a directory outside",
                     about,
                 )
-    drops = [(source.at("drop"), source.drop, source.name) for source in sources.values()]
+    drops = [(source.at("drop"), source.drop) for source in sources.values()]
+    directories = [*((location, directory) for location, directory, _ in written), *drops]
+    yield from _output_conflicts(sources, directories)
+
+
+def _output_conflicts(
+    sources: Mapping[str, Source], directories: Sequence[tuple[Location, Path]]
+) -> Iterator[Problem]:
+    """An output is a file beside ``directories``, and no drop file."""
     for source in sources.values():
         at = source.at("output")
-        for location, directory, _ in (*written, *drops):
+        for location, directory in directories:
             if _below(directory, source.output) is not None:
                 yield Problem(
                     at,

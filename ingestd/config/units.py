@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-KIB, MIB, GIB = 2**10, 2**20, 2**30
+MIB = 2**20
 
 _BYTE_UNITS: dict[str, int] = {
     "B": 1,

@@ -6,6 +6,7 @@ sizes are checked against the bytes that are there before memory is taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -15,7 +16,13 @@ from pydantic import BaseModel
 
 from ingestd.errors import BadFile
 
-__all__ = ["ArrayInfo", "Format", "FormatOptions", "OpenFile"]
+__all__ = ["STILL_WRITTEN", "ArrayInfo", "Format", "FormatOptions", "OpenFile"]
+
+
+STILL_WRITTEN = (
+    "If its writer was still at work, let it write under a temporary name and rename when done."
+)
+"""What is said beside the remedy of files that may have been taken too early."""
 
 
 class FormatOptions(BaseModel, extra="forbid", frozen=True):
@@ -35,6 +42,11 @@ class ArrayInfo:
     shape: tuple[int | None, ...]
     refused: BadFile | None = None
     link_to: str = ""
+
+    def slab_rows(self, slab_bytes: int) -> int:
+        """Rows of a slab of ``slab_bytes`` or less, one at least; all, if they have no bytes."""
+        row_bytes = self.dtype.itemsize * math.prod(size or 0 for size in self.shape[1:])
+        return max(1, slab_bytes // row_bytes if row_bytes else self.shape[0] or 0)
 
 
 class OpenFile(Protocol):

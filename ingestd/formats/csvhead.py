@@ -59,7 +59,7 @@ def read_layout(
     *,
     skip: int,
     header: bool | None,
-    missing: frozenset[str] = frozenset(),
+    missing: frozenset[str],
 ) -> Layout:
     """Read the first rows; ``dialect.delimiter`` may be ``auto``, ``header`` None looks at them.
 

@@ -133,7 +133,7 @@ def find_fault(
     dialect: Dialect,
     columns: int,
     wanted: Mapping[int, np.dtype[Any]],
-    missing: frozenset[str] = frozenset(),
+    missing: frozenset[str],
 ) -> BadFile | None:
     """The first row of ``block`` with another number of cells, or with a cell that is no value.
 

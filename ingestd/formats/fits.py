@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.fitsvalues import Table, as_scaled, image_dtype, table
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 
@@ -24,10 +24,7 @@ HDUS_MAX = 10_000
 AXES_MAX = 32
 _MAGIC = b"SIMPLE  ="
 _EXPECTED = "a FITS file, whole"
-_REMEDY = (
-    "Save it again (astropy.io.fits writeto), then drop it again. If its writer was still at "
-    "work, let it write under a temporary name and rename when done."
-)
+_REMEDY = f"Save it again (astropy.io.fits writeto), then drop it again. {STILL_WRITTEN}"
 
 
 class FitsOptions(FormatOptions):
@@ -73,19 +70,13 @@ class FitsFile:
 
     def __init__(self, hdus: dict[str, _Member]) -> None:
         self._hdus = hdus
-        self._members = {name: hdu.info for name, hdu in hdus.items()}
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
+        self.members: Mapping[str, ArrayInfo] = {name: hdu.info for name, hdu in hdus.items()}
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        info, rows = self._members[member], self._hdus[member]
-        count = info.shape[0] or 0
-        row_bytes = math.prod(n or 0 for n in info.shape[1:]) * info.dtype.itemsize
-        step = max(1, slab_bytes // row_bytes) if row_bytes else max(1, count)
+        info, rows = self.members[member], self._hdus[member]
+        count, step = info.shape[0] or 0, info.slab_rows(slab_bytes)
         for start in range(0, count, step):
             yield rows.read(start, min(step, count - start))
 
@@ -155,11 +146,34 @@ class _Table:
 def _members(source: LibraryFile, options: FitsOptions) -> dict[str, _Member]:
     from astropy.io import fits
 
+    found: dict[str, _Member] = {}
+    unusable: list[str] = []
+    count = 0
+    asked = None if options.hdu is None else str(options.hdu).upper()
+    for number, hdu in enumerate(_hdus(fits, source)):
+        count = number + 1
+        if asked not in (None, str(number), hdu.name.upper()) or not hdu.fileinfo()["datSpan"]:
+            continue
+        try:
+            found[_name(hdu, number, found)] = _member(fits, source, hdu, options)
+        except _Unusable as why:
+            unusable.append(f"HDU {number} {why}")
+    if not found:
+        raise BadFile(
+            "an image or a binary table"
+            + (f" in HDU {options.hdu!r} ('hdu')" if options.hdu is not None else ""),
+            "; ".join(unusable) or f"{count} HDUs, none of which is one with data",
+            "Save the data as images or as binary tables of fixed-width columns, then drop it "
+            "again.",
+        )
+    return {"data": next(iter(found.values()))} if options.hdu is not None else found
+
+
+def _hdus(fits: Any, source: LibraryFile) -> Iterator[Any]:
+    """Each HDU, whose data is all in the file."""
     source.seek(0)
     # Scaling is done here, slab by slab: astropy would hold the whole image.
     hdus = fits.open(source, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=True)
-    found: dict[str, _Member] = {}
-    unusable: list[str] = []
     end = number = 0
     while end < source.size_bytes:
         if number == HDUS_MAX:
@@ -169,52 +183,35 @@ def _members(source: LibraryFile, options: FitsOptions) -> dict[str, _Member]:
         except IndexError:
             if any(source.read_at(end, BLOCK_BYTES)):
                 raise _bad(f"what follows HDU {number - 1}, at byte {end:,}, is no HDU") from None
-            break
+            return
         place = hdu.fileinfo()
-        offset, span_bytes = place["datLoc"], place["datSpan"]
-        end = offset + span_bytes
+        end = place["datLoc"] + place["datSpan"]
         if end > source.size_bytes:
             raise _cut_short(end, source.size_bytes)
-        name = _name(hdu, number, found)
-        asked = None if options.hdu is None else str(options.hdu).upper()
-        wanted = asked in (None, str(number), hdu.name.upper())
-        if wanted and span_bytes:
-            try:
-                found[name] = _member(fits, source, hdu, offset, options)
-            except _Unusable as why:
-                unusable.append(f"HDU {number} {why}")
+        yield hdu
         number += 1
-    if not found:
-        raise BadFile(
-            "an image or a binary table"
-            + (f" in HDU {options.hdu!r} ('hdu')" if options.hdu is not None else ""),
-            "; ".join(unusable) or f"{number} HDUs, none of which is one with data",
-            "Save the data as images or as binary tables of fixed-width columns, then drop it "
-            "again.",
-        )
-    return {"data": next(iter(found.values()))} if options.hdu is not None else found
 
 
 class _Unusable(Exception):
     """An HDU holds what rows cannot be made of; the file's others may be good."""
 
 
-def _member(fits: Any, source: LibraryFile, hdu: Any, offset: int, options: FitsOptions) -> _Member:
-    header = hdu.header
+def _member(fits: Any, source: LibraryFile, hdu: Any, options: FitsOptions) -> _Member:
+    header, place = hdu.header, hdu.fileinfo()
     if isinstance(hdu, fits.CompImageHDU):
-        return _CompressedImage(source, hdu, options, hdu.fileinfo()["datSpan"])
+        return _CompressedImage(source, hdu, options, place["datSpan"])
     if isinstance(hdu, fits.BinTableHDU):
         try:
             made = table(header)
         except ValueError as error:
             raise _Unusable(str(error)) from None
         rows = int(header["NAXIS2"])
-        _check_size(source, offset, rows * made.row_bytes)
-        return _Table(source, made, rows, offset)
+        _check_size(source, place["datLoc"], rows * made.row_bytes)
+        return _Table(source, made, rows, place["datLoc"])
     if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and not isinstance(hdu, fits.GroupsHDU):
-        image = _Image(source, header, offset)
+        image = _Image(source, header, place["datLoc"])
         items = math.prod(n or 0 for n in image.info.shape)
-        _check_size(source, offset, items * abs(int(header["BITPIX"])) // 8)
+        _check_size(source, place["datLoc"], items * abs(int(header["BITPIX"])) // 8)
         return image
     raise _Unusable(f"is of the kind {type(hdu).__name__}")
 

@@ -11,18 +11,16 @@ from typing import BinaryIO
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import FormatOptions
+from ingestd.formats import STILL_WRITTEN, FormatOptions
 from ingestd.formats.inchild import ChildFile, Reading, open_in_child
-from ingestd.formats.library import RATIO_MAX
+from ingestd.formats.library import RATIO_MAX, LibraryFile
+from ingestd.superblock import FLAGS_AT, SIGNATURE, SWMR, WRITING, positions
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_FLAGS_AT = 11
-_OPEN_FOR_WRITING = 0b101  # by one writer; by one with readers beside it (SWMR)
 STRING_BYTES_MAX = 1 << 20
 _EXPECTED = "an HDF5 file that can be read"
 REMEDY = (
-    "Save it again, then drop it again. If its writer was still at work, let it write under a "
-    "temporary name and rename when done; if it crashed, try: ingestd repair FILE, on a copy."
+    f"Save it again, then drop it again. {STILL_WRITTEN} If it crashed, try: ingestd repair FILE, "
+    "on a copy."
 )
 _OTHERS = {
     b"CDF\x01": "netCDF-3",
@@ -83,19 +81,18 @@ def begins_at(file: BinaryIO) -> int | None:
     :raises BadFile: its writer has not closed it.
     """
     # "HDF5 File Format Specification", II.A: signature, version, two sizes, consistency flags.
-    size_bytes, at = file.seek(0, 2), 0
-    while at < size_bytes:
-        head = _read(file, at, len(SIGNATURE) + 4)
+    source = LibraryFile(file)
+    for at in positions(source.size_bytes):
+        head = source.read_at(at, FLAGS_AT + 1)
         if head.startswith(SIGNATURE):
-            if len(head) == _FLAGS_AT + 1 and head[8] >= 3 and head[_FLAGS_AT] & _OPEN_FOR_WRITING:
+            if len(head) > FLAGS_AT and head[8] >= 3 and head[FLAGS_AT] & (WRITING | SWMR):
                 raise BadFile(_EXPECTED, "its writer has not closed it, or crashed", REMEDY)
             return at
-        at = at * 2 or 512
     return None
 
 
 def _refuse_others(file: BinaryIO) -> None:
-    found = _OTHERS.get(_read(file, 0, 4))
+    found = _OTHERS.get(LibraryFile(file).read_at(0, 4))
     if found is not None:
         raise BadFile(
             "HDF5, or netCDF-4, which is HDF5",
@@ -104,11 +101,3 @@ def _refuse_others(file: BinaryIO) -> None:
         )
     if begins_at(file) is None:
         raise BadFile(_EXPECTED, "it has no HDF5 signature", REMEDY)
-
-
-def _read(file: BinaryIO, at: int, count: int) -> bytes:
-    file.seek(at)
-    data = b""
-    while len(data) < count and (piece := file.read(count - len(data))):
-        data += piece
-    return data

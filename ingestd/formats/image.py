@@ -15,17 +15,14 @@ import numpy as np
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 
 _MEMBER = "data"
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
 _PIECE_BYTES = 256 * 1024
 _EXPECTED = "a PNG, JPEG or BMP picture, whole"
-_REMEDY = (
-    "Save the picture again as PNG, then drop it again. If its writer was still at work, let it "
-    "write under a temporary name and rename when done."
-)
+_REMEDY = f"Save the picture again as PNG, then drop it again. {STILL_WRITTEN}"
 _WANTED = {"gray": "L", "rgb": "RGB", "rgba": "RGBA"}
 _CHANNELS = {"1": 0, "L": 0, "I;16": 0, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 # In a JPEG's coded data FF stands before 00, a restart mark, or the marker that ends it.
@@ -100,16 +97,12 @@ class ImageFile:
         # Pillow holds 4 bytes for each pixel in colour.
         pixel_bytes = max(dtype.itemsize, 4 if channels else 1)
         check_ratio(width * height * pixel_bytes, source.size_bytes, options.ratio_max, "image")
-        self._members = {_MEMBER: ArrayInfo(dtype, (1, *self._shape))}
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
+        self.members: Mapping[str, ArrayInfo] = {_MEMBER: ArrayInfo(dtype, (1, *self._shape))}
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        info = self._members[member]
+        info = self.members[member]
         with library_errors(self._source, _EXPECTED, _REMEDY):
             image = self._opened()
             image.load()

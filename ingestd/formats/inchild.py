@@ -68,14 +68,10 @@ class ChildFile:
         self.child = child
         weakref.finalize(self, parent.give_back, child).atexit = False
         self._found, self._size_bytes, self._reading = found, size_bytes, reading
-        self._members = {
+        self.members: Mapping[str, ArrayInfo] = {
             name: ArrayInfo(m.dtype, m.shape, BadFile(*m.refused) if m.refused else None, m.link_to)
             for name, m in found.items()
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
@@ -89,9 +85,7 @@ class ChildFile:
         if not found.shape:
             yield self.child.rows(member, found, 0, 1)
             return
-        count = found.shape[0]
-        row_bytes = math.prod(found.shape[1:]) * found.dtype.itemsize
-        step = max(1, slab_bytes // row_bytes) if row_bytes else max(1, count)
+        count, step = found.shape[0], self.members[member].slab_rows(slab_bytes)
         if step > found.chunk_rows:
             step -= step % found.chunk_rows
         for start in range(0, count, step):

@@ -5,8 +5,10 @@ Whatever the library raises becomes a BadFile, and what the disk says stays what
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -16,14 +18,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ingestd.errors import BadFile
+from ingestd.errors import BadFile, brief
 
 UNPACKED_BYTES_FREE = 64 * 1024 * 1024
 """Up to this size any ratio of compression is taken."""
 
 RATIO_MAX = 1000
-
-_REASON_LENGTH_MAX = 300
 
 
 class LibraryFile(io.RawIOBase):
@@ -71,6 +71,8 @@ class LibraryFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 2:
             offset, whence = offset + self.size_bytes, 0
+        if offset < 0 and whence == 0:  # as of any file: zipfile tries, and waits for this
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -102,11 +104,11 @@ def library_errors(file: LibraryFile, expected: str, remedy: str) -> Iterator[No
         if isinstance(error, ImportError):
             raise BadFile(
                 "the libraries of its format",
-                f"it cannot be read without one of them ({_reason(error)})",
+                f"it cannot be read without one of them ({brief(error)})",
                 "Install the format's extra, or all of them (pip install 'ingestd[all]'), then: "
                 "ingestd retry.",
             ) from error
-        raise BadFile(expected, f"it cannot be read ({_reason(error)})", remedy) from error
+        raise BadFile(expected, f"it cannot be read ({brief(error)})", remedy) from error
     if file.failure is not None:
         raise file.failure
 
@@ -123,13 +125,6 @@ def check_ratio(unpacked_bytes: int, packed_bytes: int, ratio_max: int, format_:
             "It may be damaged, or a decompression bomb. If the data is meant to be so, set "
             f"'format: {format_}' and a larger 'ratio_max' in 'options', then drop it again.",
         )
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= _REASON_LENGTH_MAX else f"{text[:_REASON_LENGTH_MAX]}..."
 
 
 class _Quiet:

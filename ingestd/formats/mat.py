@@ -11,15 +11,15 @@ from typing import BinaryIO
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import FormatOptions
+from ingestd.formats import STILL_WRITTEN, FormatOptions
 from ingestd.formats.hdf5 import begins_at
 from ingestd.formats.inchild import ChildFile, Reading, open_in_child
 from ingestd.formats.library import RATIO_MAX
 
 _EXPECTED = "a MATLAB file (version 5, 6, 7 or 7.3), whole"
 _REMEDY = (
-    "Save it again (save -v7.3 in MATLAB, or scipy.io.savemat), then drop it again. If its writer "
-    "was still at work, let it write under a temporary name and rename when done."
+    "Save it again (save -v7.3 in MATLAB, or scipy.io.savemat), then drop it again. "
+    f"{STILL_WRITTEN}"
 )
 _HEADER_BYTES = 128
 

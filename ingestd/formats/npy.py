@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions, npylayout
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions, npylayout
 
 _MEMBER = "data"
 
@@ -101,6 +101,5 @@ def _cut_short(expected_bytes: int, found_bytes: int) -> BadFile:
     return BadFile(
         f"{expected_bytes:,} bytes or more",
         f"the file is cut short, at {found_bytes:,} bytes",
-        "Copy or save it again. If its writer was still at work, let it write under a temporary "
-        "name and rename when done.",
+        f"Copy or save it again. {STILL_WRITTEN}",
     )

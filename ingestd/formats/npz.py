@@ -15,11 +15,11 @@ from pydantic import Field
 
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, FormatOptions, npylayout
+from ingestd.formats.library import RATIO_MAX, check_ratio
 from ingestd.formats.ziplimits import (
     SAVE_AGAIN,
     BoundedReads,
     check_entries,
-    check_ratio,
     not_npz,
     zip_errors,
 )
@@ -38,7 +38,7 @@ class NpzOptions(FormatOptions):
     bounded by the slab whatever the ratio, what it guards is the output's disk.
     """
 
-    ratio_max: int = Field(default=1000, ge=1)
+    ratio_max: int = Field(default=RATIO_MAX, ge=1)
 
 
 class Npz:
@@ -68,7 +68,9 @@ class Npz:
             archive = zipfile.ZipFile(bounded)
         entries = archive.infolist()
         check_entries(entries, archive.start_dir)
-        check_ratio(entries, options.ratio_max)
+        unpacked_bytes = sum(entry.file_size for entry in entries)
+        packed_bytes = sum(entry.compress_size for entry in entries)
+        check_ratio(unpacked_bytes, packed_bytes, options.ratio_max, "npz")
         return NpzFile({e.filename[:-4]: _Member(archive, e, bounded) for e in entries})
 
 
@@ -79,14 +81,10 @@ class NpzFile:
 
     def __init__(self, entries: dict[str, _Member]) -> None:
         self._entries = entries
-        self._members = {
+        self.members: Mapping[str, ArrayInfo] = {
             name: ArrayInfo(entry.header.dtype, entry.header.shape)
             for name, entry in entries.items()
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None

@@ -13,17 +13,14 @@ import numpy as np
 from pydantic import Field
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.arrowcolumns import Column, ColumnRules, column, values
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 
 _TABLE = "data"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1\x00\x00"
 _EXPECTED = "a Parquet, Arrow IPC or Feather (version 2) file, whole"
-_REMEDY = (
-    "Write it again (pyarrow.parquet.write_table), then drop it again. If its writer was still "
-    "at work, let it write under a temporary name and rename when done."
-)
+_REMEDY = f"Write it again (pyarrow.parquet.write_table), then drop it again. {STILL_WRITTEN}"
 _READ_BYTES = 256 * 1024
 _THRIFT_BYTES_MAX = 16 << 20
 _THRIFT_ITEMS_MAX = 1_000_000
@@ -89,18 +86,14 @@ class ParquetFile:
         whole = np.dtype([(c.name, c.dtype, c.shape) for c in columns])
         # A column that is called so itself goes before the table.
         self._columns = {_TABLE: columns} | {c.name: [c] for c in columns}
-        self._members = {_TABLE: ArrayInfo(whole, (table.rows,))} | {
+        self.members: Mapping[str, ArrayInfo] = {_TABLE: ArrayInfo(whole, (table.rows,))} | {
             c.name: ArrayInfo(c.dtype, (table.rows, *c.shape)) for c in columns
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        info, columns = self._members[member], self._columns[member]
+        info, columns = self.members[member], self._columns[member]
         step = max(1, slab_bytes // sum(c.row_bytes for c in columns))
         if any(c.dtype.kind == "S" for c in columns):
             step = min(step, TEXT_ROWS_MAX)

@@ -97,7 +97,7 @@ class RawFile:
         assert member == _MEMBER, member
         rows, *shape = (size or 0 for size in self._info.shape)
         row_bytes = self._info.dtype.itemsize * math.prod(shape)
-        step = max(1, slab_bytes // row_bytes)
+        step = self._info.slab_rows(slab_bytes)
         for first in range(0, rows, step):
             slab = np.empty((min(step, rows - first), *shape), self._info.dtype)
             self._read(self._start + first * row_bytes, slab)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from ingestd.errors import BadFile
-from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.formats import STILL_WRITTEN, ArrayInfo, FormatOptions
 from ingestd.formats.library import (
     RATIO_MAX,
     LibraryFile,
@@ -26,10 +26,7 @@ from ingestd.formats.tiffchain import MAGICS, check_chain
 
 _MEMBER = "data"
 _EXPECTED = "a TIFF file, whole"
-_REMEDY = (
-    "Save it again with tifffile.imwrite, then drop it again. If its writer was still at work, "
-    "let it write under a temporary name and rename when done."
-)
+_REMEDY = f"Save it again with tifffile.imwrite, then drop it again. {STILL_WRITTEN}"
 _LOGGED = LoggedErrors()
 
 
@@ -111,19 +108,18 @@ class TiffFile:
             for index in self._pages:
                 self._check_page(index, options)
         dtype = np.dtype(page.dtype).newbyteorder("=")
-        self._members = {_MEMBER: ArrayInfo(dtype, (len(self._pages), *self._page_shape))}
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
+        self.members: Mapping[str, ArrayInfo] = {
+            _MEMBER: ArrayInfo(dtype, (len(self._pages), *self._page_shape))
+        }
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
     ) -> Iterator[np.ndarray]:
-        step = max(1, slab_bytes // max(1, self._page_bytes))
+        info = self.members[member]
+        step = info.slab_rows(slab_bytes)
         for first in range(0, len(self._pages), step):
             pages = self._pages[first : first + step]
-            slab = np.empty((len(pages), *self._page_shape), self._members[member].dtype)
+            slab = np.empty((len(pages), *self._page_shape), info.dtype)
             with library_errors(self._source, _EXPECTED, _REMEDY), _LOGGED.raised("tifffile"):
                 for row, index in enumerate(pages):
                     slab[row] = self._page(index)

@@ -21,8 +21,8 @@ _VALUE_BYTES = {
 }  # fmt: skip
 
 
-def check_chain(source: LibraryFile) -> int:
-    """How many pages the chain has; each directory, and every value it points to, is in the file.
+def check_chain(source: LibraryFile) -> None:
+    """Refuse a chain of which a directory, or a value that one points to, is not in the file.
 
     :raises ValueError: the file is cut short or damaged.
     """
@@ -52,4 +52,3 @@ def check_chain(source: LibraryFile) -> int:
         (offset,) = struct.unpack_from(pointer, data, tags_bytes)
     if not seen:
         raise ValueError("it has no pages")
-    return len(seen)

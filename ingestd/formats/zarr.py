@@ -17,6 +17,7 @@ from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, FormatOptions
 from ingestd.formats.library import RATIO_MAX, LibraryFile, check_ratio, library_errors
 from ingestd.formats.zarrcodecs import REMEDY, check_codecs
+from ingestd.formats.ziplimits import BoundedReads
 
 CHUNK_BYTES_MAX = 256 << 20
 """A chunk (of a shard: one in it) is unpacked whole."""
@@ -43,15 +44,6 @@ class ZarrOptions(FormatOptions):
     ratio_max: int = Field(default=RATIO_MAX, ge=1)
 
 
-class ZipDirectory(LibraryFile):
-    """A file for ``zipfile``, which reads a directory of any length that a zip claims."""
-
-    def read(self, count: int | None = -1) -> bytes:
-        if count is not None and count > ZIP_DIRECTORY_BYTES_MAX:
-            raise ValueError(f"its zip directory claims {count:,} bytes")
-        return super().read(ZIP_DIRECTORY_BYTES_MAX if count is None or count < 0 else count)
-
-
 class Zarr:
     """The format ``zarr``. A run of ``slabs`` takes one slab and one band of chunks (32 MiB at
     most), and the chunks that zarr unpacks at a time."""
@@ -71,12 +63,12 @@ class Zarr:
         head = file.read(4)
         if head not in (b"PK\x03\x04", b"PK\x05\x06"):
             raise _bad(f"it starts with {head!r}" if head else "the file is empty")
-        source = ZipDirectory(file)
+        source = BoundedReads(file, ZIP_DIRECTORY_BYTES_MAX)
         with library_errors(source, _EXPECTED, REMEDY):
             from ingestd.formats.zarrzip import ZipStore
 
             store = ZipStore(source)
-            arrays = open_store(store, store.keys)
+            arrays = _arrays(store)
             promised_bytes = sum(array.nbytes for array in arrays.values())
             check_ratio(promised_bytes, source.size_bytes, options.ratio_max, "zarr")
             for array in arrays.values():
@@ -87,9 +79,8 @@ class Zarr:
         return ZarrFile(source, arrays)
 
 
-def open_store(store: Any, keys: Iterable[str]) -> dict[str, Any]:
-    """The arrays of any zarr store, by their paths below its outermost node; ``keys`` are all its
-    keys.
+def _arrays(store: Any) -> dict[str, Any]:
+    """The arrays of a store, by their paths below its outermost node.
 
     Their metadata is read and checked. Text, and other arrays of no fixed width, are left out.
 
@@ -98,7 +89,7 @@ def open_store(store: Any, keys: Iterable[str]) -> dict[str, Any]:
     import zarr
 
     versions: dict[str, Literal[2, 3]] = {}
-    for key in keys:
+    for key in store.keys:
         parent, _, leaf = key.rpartition("/")
         if leaf in _VERSIONS and versions.get(parent) != 3:
             versions[parent] = _VERSIONS[leaf]
@@ -130,13 +121,9 @@ class ZarrFile:
 
     def __init__(self, source: LibraryFile, arrays: Mapping[str, Any]) -> None:
         self._source, self._arrays = source, arrays
-        self._members = {
+        self.members: Mapping[str, ArrayInfo] = {
             name: ArrayInfo(array.dtype, array.shape) for name, array in arrays.items()
         }
-
-    @property
-    def members(self) -> Mapping[str, ArrayInfo]:
-        return self._members
 
     def slabs(
         self, member: str, slab_bytes: int, dtype: np.dtype[Any] | None = None
@@ -145,17 +132,13 @@ class ZarrFile:
         if not array.shape:
             yield self._read(array, ())
             return
-        count, row_bytes = array.shape[0], math.prod(array.shape[1:]) * array.dtype.itemsize
-        if not row_bytes:
-            step = band = max(1, count)
-        else:
-            step, chunk_rows = max(1, slab_bytes // row_bytes), array.chunks[0]
-            # Whole chunks at a time, as many as a slab takes, or one band for several slabs.
-            if step >= chunk_rows:
-                step = band = step // chunk_rows * chunk_rows
-            else:
-                fits = chunk_rows * row_bytes <= BAND_BYTES_MAX
-                band = chunk_rows if fits else step
+        count, chunk_rows = array.shape[0], array.chunks[0]
+        step = band = self.members[member].slab_rows(slab_bytes)
+        # Whole chunks at a time, as many as a slab takes, or one band for several slabs.
+        if step >= chunk_rows:
+            step = band = step // chunk_rows * chunk_rows
+        elif chunk_rows * math.prod(array.shape[1:]) * array.dtype.itemsize <= BAND_BYTES_MAX:
+            band = chunk_rows
         for start in range(0, count, band):
             rows = self._read(array, slice(start, min(start + band, count)))
             if len(rows) <= step:

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ingestd.formats import STILL_WRITTEN
+
 COMPRESSORS = frozenset({"blosc", "zstd", "gzip", "zlib", "lz4"})
 _OTHERS = frozenset(
     {
@@ -17,10 +19,7 @@ _OTHERS = frozenset(
         *("shuffle", "delta", "fixedscaleoffset", "quantize", "bitround", "packbits", "astype"),
     }
 )
-REMEDY = (
-    "Save it again with zarr.storage.ZipStore, then drop it again. If its writer was still at "
-    "work, let it write under a temporary name and rename when done."
-)
+REMEDY = f"Save it again with zarr.storage.ZipStore, then drop it again. {STILL_WRITTEN}"
 _PIECE_BYTES = 256 * 1024
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import zipfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 from zarr.abc.store import (
@@ -22,13 +22,11 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from ingestd.errors import BadFile
 from ingestd.formats.library import LibraryFile
 from ingestd.formats.zarrcodecs import REMEDY, unpacked_bytes
-from ingestd.formats.ziplimits import overlapping
+from ingestd.formats.ziplimits import ENCRYPTED, METHODS, overlapping
 
 ENTRIES_MAX = 100_000
 METADATA_BYTES_MAX = 4 << 20
 _PIECE_BYTES = 256 * 1024
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 0x1 | 0x40
 
 
 class ZipStore(Store):
@@ -41,11 +39,6 @@ class ZipStore(Store):
         self._entries = _checked(self._archive)
         self._limits: dict[str, tuple[int, str | None]] = {}
         self._is_open = True
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """All keys, and the bytes of each as it is stored in the zip."""
-        return {key: entry.compress_size for key, entry in self._entries.items()}
 
     @property
     def keys(self) -> Iterable[str]:
@@ -178,7 +171,7 @@ def _checked(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for entry in entries:
         if entry.filename.endswith("/"):
             continue
-        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _METHODS:
+        if entry.flag_bits & ENCRYPTED or entry.compress_type not in METHODS:
             raise ValueError(f"'{entry.filename}' is encrypted, or compressed by another method")
         # zarr's own ZipStore adds metadata again when it changes: the last one holds.
         found[entry.filename] = entry

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from ingestd.errors import BadFile
+from ingestd.formats import STILL_WRITTEN
+from ingestd.formats.library import LibraryFile
 
 MEMBERS_MAX = 10_000
 DIRECTORY_BYTES_MAX = 1024 * 1024
 """The zip's directory is held in memory: about 100 bytes for each array."""
 
-UNPACKED_BYTES_FREE = 64 * 1024 * 1024
-"""Up to this size any ratio is taken."""
-
 _LOCAL_HEADER_BYTES = 30
-_ENCRYPTED = 0x1 | 0x40
+ENCRYPTED = 0x1 | 0x40
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -32,43 +32,27 @@ _ZIP_ERRORS = (
     struct.error,
 )
 SAVE_AGAIN = (
-    "Save it again with numpy.savez or numpy.savez_compressed, then drop it again. "
-    "If its writer was still at work, let it write under a temporary name and rename when done."
+    f"Save it again with numpy.savez or numpy.savez_compressed, then drop it again. {STILL_WRITTEN}"
 )
 
 
-class BoundedReads:
-    """A file for ``zipfile``, which reads any length a zip claims, and hides an ``OSError``."""
+class BoundedReads(LibraryFile):
+    """A file for ``zipfile``, which reads a directory of any length that a zip claims."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.failure: OSError | None = None
+    def __init__(self, file: BinaryIO, read_bytes_max: int = DIRECTORY_BYTES_MAX) -> None:
+        super().__init__(file)
+        self._read_bytes_max = read_bytes_max
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def read(self, count: int = -1) -> bytes:
-        if count > DIRECTORY_BYTES_MAX:
+    def read(self, count: int | None = -1) -> bytes:
+        if count is None or count < 0:
+            count = self._read_bytes_max
+        if count > self._read_bytes_max:
             raise BadFile(
-                f"a zip directory of {DIRECTORY_BYTES_MAX:,} bytes or less",
+                f"a zip directory of {self._read_bytes_max:,} bytes or less",
                 f"it claims {count:,} bytes",
-                f"Save fewer arrays to each file ({MEMBERS_MAX:,} at most), then drop them again.",
+                "Save fewer arrays, or fewer chunks, to each file, then drop them again.",
             )
-        data = bytearray()
-        wanted = DIRECTORY_BYTES_MAX if count < 0 else count
-        try:
-            while len(data) < wanted and (piece := self._file.read(wanted - len(data))):
-                data += piece
-        except OSError as error:
-            self.failure = error
-            raise
-        return bytes(data)
+        return super().read(count)
 
 
 @contextmanager
@@ -117,22 +101,10 @@ def overlapping(entries: list[zipfile.ZipInfo], directory_start: int) -> str | N
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     if not entry.filename.endswith(".npy"):
         raise not_npz(f"it holds '{entry.filename}', which is no .npy array")
-    if entry.flag_bits & _ENCRYPTED:
+    if entry.flag_bits & ENCRYPTED:
         raise not_npz(f"'{entry.filename}' is encrypted")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if entry.compress_type not in METHODS:
         raise not_npz(f"'{entry.filename}' is compressed by method {entry.compress_type}")
-
-
-def check_ratio(entries: list[zipfile.ZipInfo], ratio_max: int) -> None:
-    unpacked_bytes = sum(entry.file_size for entry in entries)
-    packed_bytes = sum(entry.compress_size for entry in entries)
-    if unpacked_bytes > max(UNPACKED_BYTES_FREE, packed_bytes * ratio_max):
-        raise BadFile(
-            f"{ratio_max:,} bytes or fewer for each compressed byte ('ratio_max')",
-            f"{packed_bytes:,} bytes unpack to {unpacked_bytes:,}",
-            "It may be a zip bomb. If the data is meant to be so, set "
-            "'format: npz' and 'options: {ratio_max: 1100}', then drop it again.",
-        )
 
 
 def not_npz(found: str) -> BadFile:

@@ -47,7 +47,7 @@ def offers(
     problems = [
         f"{shown(str(offer.file))}: {problem}"
         for offer in found
-        for problem in _problems(config, offer)
+        if (problem := _problem(config, offer))
     ]
     problems += _same_names(found)
     if problems:
@@ -75,13 +75,10 @@ def _same_names(found: Sequence[Offer]) -> Iterator[str]:
             )
 
 
-def _problems(config: Config, offer: Offer) -> Iterator[str]:
+def _problem(config: Config, offer: Offer) -> str | None:
     if not os.path.lexists(offer.file):
-        yield "there is no such file"
-        return
-    problem = _of_name(config, offer) or _of_file(offer)
-    if problem is not None:
-        yield problem
+        return "there is no such file"
+    return _of_name(config, offer) or _of_file(offer)
 
 
 def _of_name(config: Config, offer: Offer) -> str | None:

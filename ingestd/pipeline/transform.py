@@ -155,7 +155,7 @@ class _Whole:
         if not array.shape:
             yield array.copy()
             return
-        step = max(1, slab_bytes // max(1, array[:1].nbytes))
+        step = self.members[member].slab_rows(slab_bytes)
         for start in range(0, len(array), step):
             yield array[start : start + step].copy()
 

@@ -17,14 +17,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ingestd.errors import BadFile
+from ingestd.errors import BadFile, brief
 from ingestd.readers.wire import Member, pack_member, receive, send
 
 MEMORY_BYTES = 3 << 30
 """Address space: a chunk of 256 MiB several times over, a block, and the libraries."""
 
 _WORLD = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO)
-_REASON_LENGTH_MAX = 300
 
 
 class Reader(Protocol):
@@ -69,12 +68,7 @@ class _Open:
 
 def main(cpu_seconds: int) -> None:
     """Serve the socket that is the standard input, until its end; end what takes so long."""
-    pipe = socket.socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    pipe = _begin()
     send(pipe, {"ready": True})
     opened: _Open | None = None
     while True:
@@ -109,6 +103,17 @@ def main(cpu_seconds: int) -> None:
             return
 
 
+def _begin() -> socket.socket:
+    """The socket, which nothing that a library prints comes upon; memory is bounded from here."""
+    pipe = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    return pipe
+
+
 def _limit_cpu(seconds: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, most))
@@ -117,12 +122,9 @@ def _limit_cpu(seconds: int) -> None:
 def _said(error: Exception) -> dict[str, Any]:
     if isinstance(error, BadFile):
         return {"bad": [error.expected, error.found, error.remedy]}
-    lines = str(error).strip().splitlines()
     # HDF5 puts the number into its text.
     number = re.search(r"errno = (\d+)", str(error))
     code = int(number[1]) if number else getattr(error, "errno", None)
     if code in _WORLD:
         return {"errno": code}
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return {"failed": text[:_REASON_LENGTH_MAX]}
+    return {"failed": brief(error)}

@@ -14,7 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ingestd.errors import BadFile
+from ingestd.readers import refusals
 from ingestd.readers.links import Links
+from ingestd.readers.refusals import Refusal
 from ingestd.readers.source import Source
 from ingestd.readers.wire import Member, pack_dtype, unpack_dtype
 
@@ -25,16 +28,7 @@ BLOCK_BYTES = 64 << 20
 """Where slabs do not fit the chunks, so much is read at a time, and handed out in slabs."""
 
 _CACHE_BYTES = 8 << 20
-_FILTERS_OF_PLUGINS = 256
 _NESTED_MAX = 4
-_MATLAB_REFUSED = {
-    "char": "text",
-    "cell": "a cell array",
-    "function_handle": "a function",
-    "struct": "a struct",
-}
-
-Refusal = tuple[str, str, str]
 
 
 @dataclass
@@ -98,7 +92,7 @@ class Hdf5Reader:
             if self._file.get(name, getclass=True, getlink=True) is not h5py.HardLink:
                 continue
             sparse = "MATLAB_sparse" in self._file[name].attrs
-            yield name, _refused(_matlab_refusal("a sparse array" if sparse else "a struct"))
+            yield name, _refused(refusals.of_matlab("a sparse array" if sparse else "a struct"))
 
     def _look(self, path: bytes, name: str) -> _Found:
         dataset = h5py.Dataset(h5py.h5d.open(self._file.id, path))
@@ -129,20 +123,20 @@ class Hdf5Reader:
         try:
             dtype = dataset.dtype
         except (TypeError, ValueError, NotImplementedError) as error:
-            return _wrong("a type that NumPy has", str(error), "Save it as another type")
-        if self._matlab and (refusal := _matlab_class(dataset)):
+            return refusals.wrong("a type that NumPy has", str(error), "Save it as another type")
+        if self._matlab and (refusal := refusals.of_matlab_class(dataset)):
             return refusal
-        if refusal := _type_refusal(dtype, self._string_bytes):
+        if refusal := refusals.of_type(dtype, self._string_bytes):
             return refusal
         if dataset.shape is None:
-            return _wrong("a dataset that holds something", "it is empty", "Leave it out")
+            return refusals.wrong("a dataset that holds something", "it is empty", "Leave it out")
         return self._storage_refusal(dataset)
 
     def _storage_refusal(self, dataset: h5py.Dataset, nested: int = 0) -> Refusal | None:
         how = dataset.id.get_create_plist()
         if how.get_external_count():
             name = how.get_external(0)[0].decode("utf-8", "backslashreplace")
-            return _elsewhere(f"its values lie in another file, {name!r}")
+            return refusals.elsewhere(f"its values lie in another file, {name!r}")
         layout = how.get_layout()
         if layout == h5py.h5d.VIRTUAL:
             return self._source_refusal(how, nested + 1)
@@ -150,15 +144,15 @@ class Hdf5Reader:
             return None
         chunk_bytes = math.prod(how.get_chunk()) * dataset.id.get_type().get_size()
         if chunk_bytes > CHUNK_BYTES_MAX:
-            return _wrong(
+            return refusals.wrong(
                 f"chunks of {CHUNK_BYTES_MAX:,} bytes or less",
                 f"it has chunks of {chunk_bytes:,}, each of which HDF5 takes into memory whole",
                 "Save it with smaller ones (h5repack -l)",
             )
         for number in range(how.get_nfilters()):
             code, _, _, name = how.get_filter(number)
-            if not _has_filter(code):
-                return _wrong(
+            if not refusals.has_filter(code):
+                return refusals.wrong(
                     "a filter that HDF5 or hdf5plugin has",
                     f"it is compressed by filter {code} ({name.decode('utf-8', 'replace')})",
                     "Save it with one of those",
@@ -167,13 +161,15 @@ class Hdf5Reader:
 
     def _source_refusal(self, how: h5py.h5p.PropDCID, nested: int) -> Refusal | None:
         if nested > _NESTED_MAX:
-            return _elsewhere("it is virtual, of virtual ones, without end")
+            return refusals.elsewhere("it is virtual, of virtual ones, without end")
         for number in range(how.get_virtual_count()):
             file, path = how.get_virtual_filename(number), how.get_virtual_dsetname(number)
             if file != ".":
-                return _elsewhere(f"it is virtual, and a source of it lies in {file!r}")
+                return refusals.elsewhere(f"it is virtual, and a source of it lies in {file!r}")
             if self._links.dataset(path.encode()) is None:
-                return _elsewhere(f"it is virtual, and its source {path!r} is not in this file")
+                return refusals.elsewhere(
+                    f"it is virtual, and its source {path!r} is not in this file"
+                )
             source = h5py.Dataset(h5py.h5d.open(self._file.id, path.encode()))
             if refusal := self._storage_refusal(source, nested):
                 return refusal
@@ -226,8 +222,6 @@ def _fixed(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
     :raises BadFile: it is too long.
     """
-    from ingestd.errors import BadFile
-
     texts = [t.encode() if isinstance(t, str) else bytes(t) for t in values.reshape(-1)]
     longest = max(map(len, texts), default=0)
     if longest > dtype.itemsize:
@@ -239,73 +233,5 @@ def _fixed(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return np.array(texts, dtype).reshape(values.shape)
 
 
-def _type_refusal(dtype: np.dtype[Any], string_bytes: int | None) -> Refusal | None:
-    if not dtype.hasobject:
-        return None
-    expected = "values of fixed width, which readers of a growing HDF5 file can read"
-    if h5py.check_string_dtype(dtype):
-        if string_bytes is not None:
-            return None
-        return _wrong(
-            expected,
-            "text of variable length",
-            "Set 'format: hdf5' and 'options: {string_bytes: N}', N for the longest text in "
-            "bytes, or save it as fixed-width text",
-        )
-    if h5py.check_vlen_dtype(dtype):
-        return _wrong(
-            expected,
-            "arrays of variable length",
-            "Save them as one array of two axes, filled up, and their lengths as another",
-        )
-    if h5py.check_ref_dtype(dtype):
-        return _wrong(expected, "references to other objects", "Leave it out")
-    return _wrong(
-        expected,
-        f"{dtype}, in which a field has no fixed width",
-        "Save the field with a fixed width (text of N bytes), or leave it out",
-    )
-
-
-def _matlab_class(dataset: h5py.Dataset) -> Refusal | None:
-    name = dataset.attrs.get("MATLAB_class", b"")
-    name = name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)
-    if name in _MATLAB_REFUSED:
-        return _matlab_refusal(_MATLAB_REFUSED[name])
-    if dataset.attrs.get("MATLAB_empty", 0):
-        return _wrong("an array that holds something", "it is empty", "Leave it out")
-    if dataset.dtype.hasobject:
-        return _matlab_refusal(f"of class {name or 'unknown'}")
-    return None
-
-
-def _matlab_refusal(found: str) -> Refusal:
-    return _wrong(
-        "an array of numbers or logicals",
-        found,
-        "Save what it holds as arrays of numbers (full() of a sparse one)",
-    )
-
-
-def _elsewhere(found: str) -> Refusal:
-    return _wrong(
-        "values in the file itself (what is read is one file, which is digested)",
-        found,
-        "Copy the values into it (h5repack, or h5py), or drop the files that hold them",
-    )
-
-
-def _wrong(expected: str, found: str, remedy: str) -> Refusal:
-    return expected, found, f"{remedy}."
-
-
 def _refused(refusal: Refusal) -> Member:
     return Member(np.dtype("V1"), (), refused=refusal)
-
-
-def _has_filter(code: int) -> bool:
-    if not h5py.h5z.filter_avail(code) and code >= _FILTERS_OF_PLUGINS:
-        import hdf5plugin  # late: it takes 0.1 s, and says to HDF5 which filters it has
-
-        assert hdf5plugin
-    return bool(h5py.h5z.filter_avail(code))

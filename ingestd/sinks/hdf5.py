@@ -29,7 +29,7 @@ from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
 from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit
-from ingestd.sinks.hdf5_placed import PlacedDataset
+from ingestd.sinks.hdf5_placed import PlacedDataset, blank
 from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers
@@ -111,7 +111,7 @@ class Hdf5Sink:
 
     def blank(self, dataset: str, rows: RowRange) -> bool:
         with world(self.path):
-            return self._placed(dataset).blank(rows)
+            return blank(self._placed(dataset), rows)
 
     def allocated(self, dataset: str) -> list[RowRange]:
         """The rows of ``dataset`` that have a chunk on disk, chunk by chunk."""

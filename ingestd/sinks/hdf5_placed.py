@@ -8,7 +8,7 @@ import numpy as np
 from ingestd.chunks import CHUNK_BYTES
 from ingestd.model import RowRange
 from ingestd.sinks.hdf5_compressed import CompressedDataset
-from ingestd.sinks.hdf5_plain import write_rows
+from ingestd.sinks.hdf5_plain import PlainDataset, write_rows
 
 
 class PlacedDataset(CompressedDataset):
@@ -31,18 +31,6 @@ class PlacedDataset(CompressedDataset):
             self._put_rows(first, low - first, rows[low - start : high - start])
         return RowRange(start, stop)
 
-    def blank(self, rows: RowRange) -> bool:
-        """Write the fill value where something else stands; whether there was."""
-        changed = False
-        step = max(1, CHUNK_BYTES // self.type.row_bytes)
-        for start in range(rows.start, rows.stop, step):
-            there = self.handle[start : min(start + step, rows.stop)]
-            empty = np.full_like(there, self.handle.fillvalue)
-            if there.tobytes() != empty.tobytes():
-                self.write(start, empty)
-                changed = True
-        return changed
-
     def _put_rows(self, first: int, at: int, rows: np.ndarray) -> None:
         """Put ``rows`` into the chunks that begin at row ``first``, ``at`` rows further on."""
         if self._compress is None:
@@ -59,3 +47,17 @@ class PlacedDataset(CompressedDataset):
             again = self.handle.id.get_chunk_info_by_coord(place).byte_offset is not None
             made = self._compress_part(self._compress, chunk, origin)
             self._put(place, self._written, made, chunk if again else None)
+
+
+def blank(live: PlainDataset | PlacedDataset, rows: RowRange) -> bool:
+    """Write the fill value where something else stands; whether there was."""
+    live.write_out()
+    changed = False
+    step = max(1, CHUNK_BYTES // live.type.row_bytes)
+    for start in range(rows.start, rows.stop, step):
+        there = live.handle[start : min(start + step, rows.stop)]
+        empty = np.full_like(there, live.handle.fillvalue)
+        if there.tobytes() != empty.tobytes():
+            live.write(start, empty)
+            changed = True
+    return changed

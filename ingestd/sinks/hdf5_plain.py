@@ -82,19 +82,6 @@ class PlainDataset:
         write_rows(self._id, start, rows, self._memory)
         return RowRange(start, stop)
 
-    def blank(self, rows: RowRange) -> bool:
-        """Write the fill value where something else stands; whether there was."""
-        self.write_out()
-        changed = False
-        step = max(1, CHUNK_BYTES // self.type.row_bytes)
-        for start in range(rows.start, rows.stop, step):
-            there = self.handle[start : min(start + step, rows.stop)]
-            empty = np.full_like(there, self.handle.fillvalue)
-            if there.tobytes() != empty.tobytes():
-                write_rows(self._id, start, empty, self._memory)
-                changed = True
-        return changed
-
     def write_out(self, *, whole: bool = True) -> None:
         """Hand the waiting rows to HDF5."""
         if not self._waiting:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import xxhash
 
 from ingestd.model import RowRange, shown
-from ingestd.tail.files import File
+from ingestd.tail.files import File, Files
 from ingestd.tail.opening import NotCommitted
 from ingestd.tail.output import Output
-from ingestd.tail.slabs import SLAB_BYTES, Slabs, records
+from ingestd.tail.slabs import SLAB_BYTES, Slabs
 
 PROBLEMS_MAX = 1000
 """So many problems are kept; all are counted."""
@@ -144,11 +145,10 @@ def _checked(
     """Rows done so far, and what is wrong if anything is, again and again."""
     slabs = Slabs(output, dataset, end, slab_bytes)
     placed, done, expected = output.placed(dataset), 0, 0
-    for record in records(output, dataset, 0, count):
-        file = File.of(record)
+    for file in chain.from_iterable(map(Files, output.record_blocks(dataset, 0, count))):
         rows = file.rows
         if rows.start != expected and not placed:
-            yield done, _problem(dataset, record, f"begins there instead of at row {expected}")
+            yield done, _problem(dataset, file, f"begins there instead of at row {expected}")
         expected = rows.stop
         digest = xxhash.xxh3_128()
         try:
@@ -157,12 +157,12 @@ def _checked(
                 yield done + at + len(piece) - rows.start, None
         except (OSError, RuntimeError, NotCommitted) as error:
             done += len(rows)
-            yield done, _problem(dataset, record, f"cannot be read back: {error}")
+            yield done, _problem(dataset, file, f"cannot be read back: {error}")
             continue
         done += len(rows)
         if digest.hexdigest() != file.rows_digest:
             what = f"digest is {digest.hexdigest()}, recorded {file.rows_digest}"
-            yield done, _problem(dataset, record, what)
+            yield done, _problem(dataset, file, what)
 
 
 def _feed(digest: xxhash.xxh3_128, rows: np.ndarray) -> None:
@@ -170,6 +170,5 @@ def _feed(digest: xxhash.xxh3_128, rows: np.ndarray) -> None:
         digest.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
 
 
-def _problem(dataset: str, record: np.void, what: str) -> Problem:
-    file = File.of(record)
+def _problem(dataset: str, file: File, what: str) -> Problem:
     return Problem(dataset, file.rows, file.name, file.source, what)

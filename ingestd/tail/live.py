@@ -39,6 +39,13 @@ class Event(Protocol):
 Stop = Callable[[], bool] | Event
 
 
+def is_stopped(stop: Stop | None) -> bool:
+    """Whether ``stop`` says that it is time to end."""
+    if stop is None:
+        return False
+    return stop() if callable(stop) else stop.is_set()
+
+
 @overload
 def open_tail(
     path: str | os.PathLike[str],
@@ -218,7 +225,7 @@ class Tail(Generic[R]):
         return self
 
     def __next__(self) -> Block[R]:
-        wait = _Wait(self._timeout, self._stopped)
+        wait = _Wait(self._timeout, self._stop)
         while not wait.over():
             with self._locked(TICK_SECONDS) as mine:
                 if not mine:
@@ -237,7 +244,7 @@ class Tail(Generic[R]):
         return self
 
     async def __anext__(self) -> Block[R]:
-        wait = _Wait(self._timeout, self._stopped)
+        wait = _Wait(self._timeout, self._stop)
         while not wait.over():
             gone = await asyncio.to_thread(self._is_gone)
             # If this is cancelled, the block is read again: only who gets it moves the position.
@@ -261,12 +268,6 @@ class Tail(Generic[R]):
         start = state.pop("start")
         vars(self).update(state)
         self._begin(start)
-
-    def _stopped(self) -> bool:
-        """Whether ``stop`` says that it is time to end."""
-        if self._stop is None:
-            return False
-        return self._stop() if callable(self._stop) else self._stop.is_set()
 
     def _look_locked(self) -> Block[R] | None:
         with self._locked(None):
@@ -333,14 +334,14 @@ class Tail(Generic[R]):
 class _Wait:
     """One wait for rows: at least one look, then until the time is over or ``stop`` is true."""
 
-    def __init__(self, timeout: float | None, stop: Callable[[], bool]) -> None:
+    def __init__(self, timeout: float | None, stop: Stop | None) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._stop = stop
         self.looked = False
         self.ended = False
 
     def over(self) -> bool:
-        return self.ended or self._stop() or (self.looked and self.late())
+        return self.ended or is_stopped(self._stop) or (self.looked and self.late())
 
     def late(self) -> bool:
         """Whether the time is over."""

@@ -15,6 +15,7 @@ import h5py
 
 from ingestd.errors import BusyWorld, IngestdError, UsageError
 from ingestd.model import shown
+from ingestd.superblock import SIGNATURE
 
 PATIENCE_SECONDS = 2.0
 """How long an attempt that may yet succeed (a writer is just opening the file anew) is repeated."""
@@ -22,7 +23,6 @@ PATIENCE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.02
 _CACHE_BYTES = 1 << 20  # HDF5's default of 8 MiB only makes reading slower
 _DRIVER = "ingestd"
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def _apart(access: h5py.h5p.PropFAID, **_: object) -> None:
@@ -102,7 +102,7 @@ def _is_hdf5_or_raise(path: Path) -> None:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
         # An HDF5 file may begin behind a block of the user's own, of 512 bytes or more.
         heads = (os.pread(fd, 8, at) for at in (0, 512, 1024, 2048, 4096))
-        if not regular or _SIGNATURE not in heads:
+        if not regular or SIGNATURE not in heads:
             raise NotAnOutput(f"{named(path)}: not an HDF5 file")
     finally:
         os.close(fd)

@@ -168,7 +168,7 @@ class Output:
         total = self._totals.get(dataset)
         if total is None or not self.stands(dataset, total.index, total.record):
             total = _Total(-1, None, 0, 0)
-        for records in self._chunks(dataset, total.index + 1, last + 1):
+        for records in self.record_blocks(dataset, total.index + 1, last + 1):
             end = max(total.end, int(records_end(records).max()))
             total = _Total(last, record, end, total.rows + int(records["rows"].sum()))
         self._totals[dataset] = total
@@ -227,7 +227,7 @@ class Output:
     def arrival(self, dataset: str, row: int) -> tuple[int, int]:
         """The record of row ``row``, counted in order of arrival, and which of its rows it is."""
         at = 0
-        for records in self._chunks(dataset, 0, self.last(dataset)[0] + 1):
+        for records in self.record_blocks(dataset, 0, self.last(dataset)[0] + 1):
             ends = np.cumsum(records["rows"], dtype=np.int64)
             if row < ends[-1]:
                 index = int(np.searchsorted(ends, row, "right"))
@@ -296,13 +296,14 @@ class Output:
         deep = min(count // int(rows.chunks[0]), chunks_max)
         return deep * int(rows.chunks[0]) if deep else count
 
-    def _chunks(self, dataset: str, start: int, stop: int) -> Iterator[np.ndarray]:
+    def record_blocks(self, dataset: str, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Records ``start`` to ``stop``, ``RECORDS_AT_ONCE`` or fewer at a time."""
         for at in range(start, stop, RECORDS_AT_ONCE):
             yield self.records(dataset, at, min(stop, at + RECORDS_AT_ONCE))
 
     def _search(self, dataset: str, row: int, stop: int) -> int:
         at = 0
-        for records in self._chunks(dataset, 0, stop):
+        for records in self.record_blocks(dataset, 0, stop):
             (hits,) = np.nonzero((records["first_row"] <= row) & (row < records_end(records)))
             if len(hits):
                 return at + int(hits[0])

@@ -75,7 +75,6 @@ class How:
 
     whole_files: bool = True
     max_rows: int | None = None
-    slab_bytes: int = SLAB_BYTES
     patience_seconds: float = 10.0
 
 
@@ -102,7 +101,7 @@ class Reader:
         self.position: Start = start
         self._window: Window | None = None
         self._window_at: Position | None = None
-        self._steps: list[int] = []  # rows of about slab_bytes, by dataset
+        self._steps: list[int] = []  # rows of about SLAB_BYTES, by dataset
         self._known = False  # that the output is the one that was read so far
         self._trouble_since: float | None = None
         self.refused: CannotOpen | None = None  # why the file, which is there, does not open
@@ -258,7 +257,7 @@ class Reader:
         """How many files to read to their end, and up to which row the one after them, if any."""
         how = self._how
         if not self._steps:
-            self._steps = [output.slab_rows(d, how.slab_bytes) for d in self._wanted or ()]
+            self._steps = [output.slab_rows(d, SLAB_BYTES) for d in self._wanted or ()]
         step = min(self._steps)
         most = min(step, how.max_rows or step)
         run = window.run()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingestd import layout
 from ingestd.model import shown
 from ingestd.tail.opening import CutBack
 from ingestd.tail.output import Output
@@ -71,12 +70,3 @@ class Slabs:
                 f"{shown(str(self._output.path))}:{shown(self._dataset)}: a writer that started "
                 "anew took rows back while they were read. Try again"
             )
-
-
-def records(output: Output, dataset: str, start: int, stop: int) -> Iterator[np.void]:
-    """Records ``start`` to ``stop`` one by one, a chunk of them held at a time."""
-    step = layout.RECORDS_PER_CHUNK
-    while start < stop:
-        end = min(stop, (start // step + 1) * step)
-        yield from output.records(dataset, start, end)
-        start = end

@@ -138,6 +138,7 @@ BAD = [
     Bad("cut.npz", written(npz(WHOLE)[:-30]), "cut short"),
     Bad("cut in the middle.npz", written(npz(WHOLE)[:500]), "cut short"),
     Bad("empty.npz", written(b""), "empty"),
+    Bad("of nothing.npz", written(b"PK\x05\x06" + bytes(18)), "holds 0"),
     Bad("no arrays.npz", written(zip_of("a.txt", b"text")), "a.txt"),
     Bad("other member.npz", written(zip_of("other.npy", npy(WHOLE))), "'other'", "'data'"),
     Bad("nested.npz", written(zip_of("data.npz", npz(WHOLE))), "data.npz"),
@@ -145,9 +146,7 @@ BAD = [
     Bad("encrypted.npz", written(encrypted()), "encrypted"),
     Bad("pickle.npz", written(zip_of("data.npy", pickled())), "object"),
     Bad("terabytes.npz", written(zip_of("data.npy", header((10**12, 2)))), "the zip holds"),
-    Bad(
-        "bomb.npz", written(npz(np.zeros((2**22, 2), "i8"), compressed=True)), "unpack to", "ratio"
-    ),
+    Bad("bomb.npz", written(npz(np.zeros((2**22, 2), "i8"), compressed=True)), "promise", "ratio"),
     Bad("wide.npz", written(npz(np.zeros((3, 7), "i8"))), "(7,)", "int64 (2,)"),
     Bad("cut.csv", written(b"1,0\n1,1"), "has no newline", "newline"),
     Bad("empty.csv", written(b""), "empty"),

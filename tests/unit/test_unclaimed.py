@@ -34,6 +34,7 @@ def test_where_all_is_taken_nothing_is_said(tmp_path) -> None:
 
 def test_the_line_says_what_to_do() -> None:
     assert said("drop", ["f/"]).endswith("takes: f/. Set 'recursive: true' to read directories")
+    assert "zip -r -0" in said("drop", ["a.zarr/"])
     assert "4 files" in said("drop", ["a", "b", "c", "d"])
     assert "a, b, c, ..." in said("drop", ["a", "b", "c", "d"])
     assert "ingestd check --sample" in said("drop", ["a.xyz"])

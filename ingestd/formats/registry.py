@@ -176,5 +176,6 @@ def _unknown(found: str) -> BadFile:
     return BadFile(
         f"one of the formats known: {', '.join(sorted(formats()))}",
         found,
-        "Set the source's 'format' if the file is of one of them, else save it as one.",
+        "Set the source's 'format' if the file is of one of them, else save it as one. Flat binary "
+        "needs 'format: raw', and its 'options': dtype, shape, header.",
     )

@@ -144,13 +144,13 @@ def _opened(
 
 
 def _wanted(members: dict[str, ArrayInfo]) -> dict[str, ArrayInfo]:
-    """A table offers itself and each of its columns: take the table. Of a file with arrays, single
-    values are no rows."""
+    """A table offers itself and each of its columns: take the table. An HDF5 file of arrays holds
+    many single values beside them, which are no rows."""
     whole = members.get("data")
     if whole is not None and (None in whole.shape or whole.dtype.names):
         return {"data": whole}
     members = {member: info for member, info in members.items() if not info.link_to}
-    arrays = {member: info for member, info in members.items() if info.shape or info.refused}
+    arrays = {m: info for m, info in members.items() if info.shape or m[:1] != "/"}
     return arrays if any(info.shape for info in arrays.values()) else members
 
 

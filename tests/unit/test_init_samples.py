@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import h5py
@@ -56,8 +56,8 @@ def test_the_config_that_is_written_takes_its_sample(name: str, tmp_path: Path) 
 
     said = run("init", "--from", name, cwd=tmp_path).stderr
     run("check", "--sample", name, cwd=tmp_path)
-    (tmp_path / "drop" / path.stem.rstrip("0123456789_")).mkdir(parents=True)
     (source,) = yaml.safe_load((tmp_path / "ingestd.yaml").read_text())["sources"].values()
+    (tmp_path / source["drop"]).mkdir(parents=True)
     path.rename(tmp_path / source["drop"] / name)
     done = run("run", "--once", cwd=tmp_path).stderr
 

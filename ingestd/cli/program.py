@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 import numpy as np
@@ -17,8 +17,15 @@ _FILES_BYTES = 100_000
 """Linux takes 128 KiB of one variable: of more names, those that fit are given."""
 
 
-def run_for_each(blocks: Iterator[Block[np.ndarray]], program: str, keep_going: bool) -> None:
+def run_for_each(
+    blocks: Iterator[Block[np.ndarray]],
+    program: str,
+    keep_going: bool,
+    interrupted: Callable[[], bool],
+) -> None:
     """Run ``program`` by the shell for each block: rows on stdin, where they are from around it.
+
+    One that Ctrl-C ended, which goes to both, has not failed.
 
     :raises SystemExit: it failed; with its exit code, or 128 + the signal that ended it.
     """
@@ -28,7 +35,7 @@ def run_for_each(blocks: Iterator[Block[np.ndarray]], program: str, keep_going: 
         done = subprocess.run(
             program, shell=True, input=rows.getbuffer(), env={**os.environ, **_about(block)}
         )
-        if done.returncode:
+        if done.returncode and not interrupted():
             code = done.returncode if done.returncode > 0 else 128 - done.returncode
             rows_named = f"rows {block.start} to {block.stop - 1}"
             click.echo(f"ingestd: --exec: ended with {code} on {rows_named}", err=True)

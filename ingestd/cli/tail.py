@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import select
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -100,7 +104,7 @@ def tail(
     if plot and not sys.stdout.isatty():
         raise click.UsageError("--plot draws in a terminal, and the output is none")
     path, dataset = split(output)
-    with ending_quietly():
+    with ending_quietly(), _interrupts() as interrupted:
         if once:
             timeout_seconds = 0
             with Output(path) as file:
@@ -116,7 +120,7 @@ def tail(
             start,
             whole_files=by_block,
             timeout=timeout_seconds,
-            stop=_nobody_reads,
+            stop=lambda: interrupted.is_set() or _nobody_reads(),
             max_rows=max_rows,
         )
         with blocks:
@@ -124,7 +128,7 @@ def tail(
             if program is not None:
                 from ingestd.cli.program import run_for_each
 
-                run_for_each(blocks, program, keep_going)
+                run_for_each(blocks, program, keep_going, interrupted.is_set)
             elif plot:
                 from ingestd.cli.picture import draw
 
@@ -134,6 +138,30 @@ def tail(
 
                 form = "stats" if stats else "jsonl" if as_json else form
                 print_blocks(blocks, form, lambda block: _units(path, block))
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C ends the loop after the block at hand, a second one at once.
+
+    As an exception it may come up where it is lost: in what HDF5 or the collector calls.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, or somebody else's
+        yield interrupted
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _newest(path: Path, dataset: str | None) -> int:

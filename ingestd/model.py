@@ -97,6 +97,11 @@ class Task:
     again: bool = False
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def shown(name: str) -> str:
     """A file name as it can be printed on one line: what is not printable UTF-8 is escaped."""
     if name.isprintable():

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
 from ingestd.cli.values import numbers
+from ingestd.model import shown
 from ingestd.tail import Block
 from ingestd.tail.text import short
 
@@ -29,34 +30,55 @@ _COLOURS = np.array(
     float,
 )
 _HISTORY_ROWS = 2000
+_FIELD_LINES = 6  # for each field at least
 
 
 def draw(blocks: Iterator[Block[np.ndarray]]) -> None:
-    """Draw what is newest, again with each block: the last scalars, row, or frame."""
+    """Draw what is newest, again with each block: the last scalars, row, or frame; by field."""
     console = Console()
-    history = np.empty(0)
+    history: dict[str, np.ndarray] = {}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         for block in blocks:
-            rows = numbers(block.rows)
-            if rows is None:
-                live.update(f"row {block.stop - 1}: no numbers to draw", refresh=True)
-                continue
-            width, height = console.width, max(4, console.height - 3)
-            if rows.ndim == 1:
-                history = np.concatenate([history, rows])[-_HISTORY_ROWS:]
-                newest = history
-            else:
-                newest = rows[-1]
-            live.update(picture(newest, block.stop - 1, width, height), refresh=True)
+            newest = {}
+            for name, rows in numbers(block.rows):
+                if rows.ndim == 1:
+                    before = history.get(name, rows[:0])
+                    history[name] = np.concatenate([before, rows])[-_HISTORY_ROWS:]
+                newest[name] = history[name] if rows.ndim == 1 else rows[-1]
+            drawn = pictures(newest, block.stop - 1, console.width, console.height)
+            live.update(drawn, refresh=True)
 
 
-def picture(values: np.ndarray, row: int, width: int, height: int) -> Group:
-    """A line for ``values`` of one axis, a heat map for two (of more: the first of the others)."""
+def pictures(fields: dict[str, np.ndarray], row: int, width: int, height: int) -> Group:
+    """A picture for each of ``fields``, one below the other, as far as there is room."""
+    if not fields:
+        return Group(f"row {row}: no numbers to draw")
+    count = min(len(fields), max(1, height // _FIELD_LINES))
+    left = [shown(name) for name in list(fields)[count:]]
+    each = max(4, (height - 1 - bool(left)) // count - 2)
+    names = list(fields)[:count]
+    drawn: list[RenderableType] = [picture(fields[n], row, width, each, n) for n in names]
+    if left:
+        drawn.append(Text(f"not drawn: {', '.join(left)}", no_wrap=True, overflow="ellipsis"))
+    return Group(*drawn)
+
+
+def picture(values: np.ndarray, row: int, width: int, height: int, name: str = "") -> Group:
+    """A line for ``values`` of one axis, a heat map for two.
+
+    Of colours, ``(y, x, 3)`` or ``(y, x, 4)``, the mean is drawn, without the fourth, which is
+    how opaque they are; of other values of more axes the first of the others.
+    """
+    shape, drawn_as = "x".join(map(str, values.shape)), ""
     while values.ndim > 2:
-        values = values[0]
+        if values.ndim == 3 and values.shape[-1] in (3, 4) and values.shape[-2] > 4:
+            values, drawn_as = values[..., :3].mean(axis=-1), "  mean of the colours"
+        else:
+            values = values[0]
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
-    title = Text(f"row {row}  {'x'.join(map(str, values.shape))}  {short(low)} to {short(high)}")
+    field = f"  {shown(name)}" if name else ""
+    title = Text(f"row {row}{field}  {shape}{drawn_as}  {short(low)} to {short(high)}")
     levels = _levels(values, float(low), float(high))
     drawn = (
         line_plot(levels, width, height) if values.ndim == 1 else heat_map(levels, width, height)

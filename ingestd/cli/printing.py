@@ -6,28 +6,36 @@ import csv
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import click
 import numpy as np
 
-from ingestd.cli.values import columns, numbers
+from ingestd.cli.values import columns, numbers, with_times, write_npy
 from ingestd.model import shown
 from ingestd.tail import Block
 from ingestd.tail.text import json_row, line, short
 
 Rows = Block[np.ndarray]
+Units = Mapping[str, str]
 
 _FILE_COLUMNS = 24
 
 
-def print_blocks(blocks: Iterator[Rows], form: str) -> None:
-    """Print each block as ``form`` says: table, csv, jsonl, npy or stats; at once."""
+def print_blocks(blocks: Iterator[Rows], form: str, units: Callable[[Rows], Units]) -> None:
+    """Print each block as ``form`` says: table, csv, jsonl, npy or stats; at once.
+
+    ``units`` tells which values of a block are times; only npy shows these as the integers they
+    are stored as.
+    """
     printed: Callable[[Rows], None] = _PRINTERS[form]()
+    known: Units | None = {} if form == "npy" else None
     for block in blocks:
-        printed(block)
+        known = units(block) if known is None else known
+        printed(replace(block, rows=with_times(block.rows, known)))
         sys.stdout.flush()
 
 
@@ -91,34 +99,46 @@ class _Npy:
     def __call__(self, block: Rows) -> None:
         # Not the file itself: NumPy would ask a pipe where it stands.
         file: Any = SimpleNamespace(write=sys.stdout.buffer.write)
-        np.lib.format.write_array(file, block.rows, allow_pickle=False)
+        write_npy(file, block.rows)
         sys.stdout.buffer.flush()
 
 
 class _Stats:
-    """One line for each block: where it is, what is in it, and how fast rows come."""
+    """One line for each block: where it is, what is in it, and how fast rows come.
+
+    How fast is left out of rows that were there before: that would be how fast we read.
+    """
 
     def __init__(self) -> None:
+        self._began_ns = time.time_ns()
         self._before = time.monotonic()
 
     def __call__(self, block: Rows) -> None:
         now = time.monotonic()
         seconds, self._before = max(now - self._before, 1e-6), now
+        rate = ""
+        if block.files[0].committed_ns >= self._began_ns:
+            size = block.rows.nbytes / seconds / 1e6
+            rate = f"  {len(block) / seconds:.3g} rows/s  {size:.3g} MB/s"
         print(
-            f"rows {block.start}-{block.stop - 1}  files {len(block.files)}  {_spread(block.rows)}"
-            f"  {len(block) / seconds:.3g} rows/s  {block.rows.nbytes / seconds / 1e6:.3g} MB/s"
+            f"rows {block.start}-{block.stop - 1}  files {len(block.files)}  {_spreads(block.rows)}"
+            f"{rate}"
         )
 
 
-def _spread(rows: np.ndarray) -> str:
-    values = numbers(rows)
-    if values is None:
-        return "no numbers"
+def _spreads(rows: np.ndarray) -> str:
+    found = [f"{shown(name)}  {_spread(v)}".lstrip() for name, v in numbers(rows)]
+    return "  |  ".join(found) or "no numbers"
+
+
+def _spread(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return "no finite values"
-    low, mean, high = finite.min(), finite.mean(dtype=np.float64), finite.max()
-    return f"min {short(low)}  max {short(high)}  mean {short(mean)}"
+    between = f"min {short(finite.min())}  max {short(finite.max())}"
+    if finite.dtype.kind == "M":
+        return between
+    return f"{between}  mean {short(finite.mean(dtype=np.float64))}"
 
 
 _PRINTERS: dict[str, Callable[[], Callable[[Rows], None]]] = {

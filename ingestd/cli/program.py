@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
+from ingestd.cli.values import write_npy
 from ingestd.tail import Block, Files
 
 _FILES_BYTES = 100_000
@@ -23,7 +24,7 @@ def run_for_each(blocks: Iterator[Block[np.ndarray]], program: str, keep_going: 
     """
     for block in blocks:
         rows = io.BytesIO()
-        np.lib.format.write_array(rows, block.rows, allow_pickle=False)
+        write_npy(rows, block.rows)
         done = subprocess.run(
             program, shell=True, input=rows.getbuffer(), env={**os.environ, **_about(block)}
         )

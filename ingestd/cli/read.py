@@ -13,7 +13,7 @@ import click
 
 from ingestd.diagnosis import CannotRepair, inspect
 from ingestd.errors import IngestdError
-from ingestd.model import shown
+from ingestd.model import counted, shown
 from ingestd.tail import Report
 from ingestd.tail import trace as trace_row
 from ingestd.tail import verify as verify_output
@@ -102,7 +102,8 @@ def ending_quietly(on_interrupt: int = 0) -> Iterator[None]:
 def _print_report(path: Path, report: Report) -> None:
     for name, rows in report.rows.items():
         print(
-            f"{shown(str(path))}:{shown(name)}: {rows} rows read back (files: {report.files[name]})"
+            f"{shown(str(path))}:{shown(name)}: {counted(rows, 'row')} read back "
+            f"(files: {report.files[name]})"
         )
     for problem in report.problems:
         click.echo(str(problem), err=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from ingestd.model import DropFile, Fingerprint, RowRange, shown
 from ingestd.pipeline.archive import REASON
 from ingestd.pipeline.scan import walk
 from ingestd.pipeline.settle import age_seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 RATE_SECONDS = 60.0
 GAPS_MAX = 10
@@ -75,6 +79,15 @@ def _show(config: Config, as_json: bool) -> None:
         click.echo(json.dumps({**told, "unclaimed": unclaimed(config)}))
         return
     from rich.console import Console
+
+    console = Console()
+    console.print("running" if running else "not running: start it with 'ingestd run'")
+    console.print(_table(found))
+    for remark in _remarks(config, found):
+        console.print(remark, markup=False)
+
+
+def _table(found: list[SourceStatus]) -> Table:
     from rich.table import Table
 
     table = Table("source", "waiting", "oldest", "files", "rows", "rows/s", "newest", "failed")
@@ -90,23 +103,22 @@ def _show(config: Config, as_json: bool) -> None:
             s.newest_file or "",
             str(s.failures),
         )
-    console = Console()
-    console.print("running" if running else "not running: start it with 'ingestd run'")
-    console.print(table)
+    return table
+
+
+def _remarks(config: Config, found: list[SourceStatus]) -> Iterator[str]:
     for s in found:
         for dataset, gaps in s.missing_rows.items():
-            console.print(f"{dataset}: missing {gaps}", markup=False)
+            yield f"{dataset}: missing {gaps}"
         if s.problem:
-            console.print(f"{s.source}: {s.problem}", markup=False)
+            yield f"{s.source}: {s.problem}"
         if s.failures:
-            directory = config.sources[s.source].quarantine
-            console.print(
-                f"{s.source}: why files failed stands in {directory}/*{REASON}; "
-                "put them back with 'ingestd retry'",
-                markup=False,
+            yield (
+                f"{s.source}: why files failed stands in {config.sources[s.source].quarantine}/"
+                f"*{REASON}; put them back with 'ingestd retry'"
             )
     for drop, names in unclaimed(config).items():
-        console.print(said(drop, names), markup=False)
+        yield said(drop, names)
 
 
 def collect(config: Config) -> list[SourceStatus]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 import select
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from ingestd.cli.read import ending_quietly, output_argument, split
+from ingestd.errors import IngestdError
 from ingestd.model import shown
-from ingestd.tail import NoSuchDataset, Output, open_tail
+from ingestd.tail import Block, NoSuchDataset, Output, open_tail
 
 _FORMATS = ("table", "csv", "jsonl", "npy")
+_DRAWN_ROWS, _DRAWN_BYTES = 500, 1 << 16
 
 
 def _start(value: str) -> int | str:
@@ -33,7 +38,8 @@ def _start(value: str) -> int | str:
     "start",
     metavar="start|end|N",
     type=_start,
-    help="Row to begin with; -N: the last N.  [default: end, with --once start]",
+    help="Row to begin with; -N: the last N.  "
+    "[default: end, with --once start, with --plot the newest]",
 )
 @click.option("--once", is_flag=True, help="Print what is committed now, and exit.")
 @click.option(
@@ -80,7 +86,8 @@ def tail(
     not there yet is waited for, unless --once is given.
 
     jsonl: each row is {"row": 12, "values": ...}: strict JSON with NaN and the infinities as
-    the strings "NaN", "Infinity", "-Infinity", and complex numbers as [real, imaginary].
+    the strings "NaN", "Infinity", "-Infinity", and complex numbers as [real, imaginary]. Times
+    are ISO 8601 texts in all formats but npy, which has the integers that are stored.
 
     npy: each block is one .npy; numpy.load(file) in a loop reads them.
 
@@ -89,7 +96,7 @@ def tail(
     with its exit code.
     """
     if sum([stats, plot, program is not None, form != "table" or as_json]) > 1:
-        raise click.UsageError("give one of --format, --json, --stats, --plot, --exec")
+        raise click.UsageError("give only one of --format, --json, --stats, --plot, --exec")
     if plot and not sys.stdout.isatty():
         raise click.UsageError("--plot draws in a terminal, and the output is none")
     path, dataset = split(output)
@@ -100,11 +107,13 @@ def tail(
                 file.resolve(dataset)
         else:
             _say_what_is_waited_for(path, dataset)
+        if start is None:
+            start = 0 if once else _newest(path, dataset) if plot else "end"
         by_block = stats or program is not None
         blocks = open_tail(
             path,
             dataset,
-            (0 if once else "end") if start is None else start,
+            start,
             whole_files=by_block,
             timeout=timeout_seconds,
             stop=_nobody_reads,
@@ -123,7 +132,26 @@ def tail(
             else:
                 from ingestd.cli.printing import print_blocks
 
-                print_blocks(blocks, "stats" if stats else "jsonl" if as_json else form)
+                form = "stats" if stats else "jsonl" if as_json else form
+                print_blocks(blocks, form, lambda block: _units(path, block))
+
+
+def _newest(path: Path, dataset: str | None) -> int:
+    """Where to begin so that there is something to draw at once: -N for the last N rows."""
+    try:
+        with Output(path) as file:
+            row_type = file.row_type(file.resolve(dataset))
+    except IngestdError:
+        return -1  # not there yet, or it is told by who reads it
+    row_bytes = row_type.dtype.itemsize * math.prod(row_type.row_shape)
+    return -max(1, min(_DRAWN_ROWS, _DRAWN_BYTES // max(1, row_bytes)))
+
+
+def _units(path: Path, block: Block[np.ndarray]) -> Mapping[str, str]:
+    """The units of the times in ``block``, by path of the field."""
+    (dataset,) = block.ranges
+    with Output(path) as file:
+        return file.row_type(dataset).units
 
 
 def _say_what_is_waited_for(path: Path, dataset: str | None) -> None:

@@ -68,12 +68,7 @@ class _Open:
 
 def main(cpu_seconds: int) -> None:
     """Serve the socket that is the standard input, until its end; end what takes so long."""
-    pipe = socket.socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    pipe = _begin()
     send(pipe, {"ready": True})
     opened: _Open | None = None
     while True:
@@ -106,6 +101,17 @@ def main(cpu_seconds: int) -> None:
                 pipe.sendall(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
         except ConnectionError:
             return
+
+
+def _begin() -> socket.socket:
+    """The socket, which nothing that a library prints comes upon; memory is bounded from here."""
+    pipe = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    return pipe
 
 
 def _limit_cpu(seconds: int) -> None:

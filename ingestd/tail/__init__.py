@@ -6,7 +6,6 @@ holds one slab of rows at a time.
 
 from ingestd.tail.audit import Origin, Problem, Report, trace, verify
 from ingestd.tail.files import File, Files
-from ingestd.tail.handles import OtherHandle
 from ingestd.tail.live import Tail, open_tail
 from ingestd.tail.opening import (
     CannotOpen,
@@ -34,7 +33,6 @@ __all__ = [
     "NotAnOutput",
     "NotCommitted",
     "Origin",
-    "OtherHandle",
     "Output",
     "Position",
     "Problem",

@@ -1,8 +1,8 @@
 """The open files of this process and their datasets: one handle on each, however many read it.
 
 HDF5 2.0 answers wrong rows, and no error, after a refresh of a dataset that is open twice in one
-process (https://github.com/h5py/h5py/issues/2803). So readers share handles, and a refresh beside
-somebody else's handle is refused.
+process (https://github.com/h5py/h5py/issues/2803). So readers share handles; those of plain h5py
+are apart from them (see :mod:`ingestd.tail.opening`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,13 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5f, h5i
 
 from ingestd import layout
-from ingestd.errors import IngestdError
 from ingestd.model import shown
 from ingestd.tail.opening import NotAnOutput, named, need_filters, opened
 
 Identity = tuple[int, int]
 """Device and inode: what a file is, whatever it is called."""
-
-
-class OtherHandle(IngestdError):
-    """The dataset is open in this process by other means, so HDF5 cannot be trusted with it."""
 
 
 class Live(NamedTuple):
@@ -46,6 +40,7 @@ class Handles:
 
     _all: dict[Identity, Handles] = {}  # noqa: RUF012
     _parents: list[Handles] = []  # noqa: RUF012
+    _abandoned: list[Handles] = []  # noqa: RUF012
     _lock = threading.Lock()
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -67,6 +62,8 @@ class Handles:
             # Before the file is opened again: HDF5 would go on with what the parent had of it.
             while cls._parents:
                 cls._parents.pop().file.close()
+            while cls._abandoned:
+                cls._abandoned.pop()._release()
             handles = cls._all.get(identity) if (identity := identity_at(path)) else None
             if handles is not None:
                 handles._users += 1
@@ -84,13 +81,26 @@ class Handles:
     def release(self) -> None:
         """One user fewer; the last closes the file."""
         with self._lock:
-            if self.inherited:
-                return
-            self._users -= 1
-            if self._users == 0:
-                del self._all[self.identity]
-                self._live.clear()
-                self.file.close()
+            self._release()
+
+    def abandon(self) -> None:
+        """The same, as the garbage collector may do it: anywhere, also where the lock is held."""
+        if not self._lock.acquire(blocking=False):
+            self._abandoned.append(self)
+            return
+        try:
+            self._release()
+        finally:
+            self._lock.release()
+
+    def _release(self) -> None:
+        if self.inherited:
+            return
+        self._users -= 1
+        if self._users == 0:
+            del self._all[self.identity]
+            self._live.clear()
+            self.file.close()
 
     @property
     def inherited(self) -> bool:
@@ -129,15 +139,11 @@ class Handles:
             return self._live[dataset]
 
     def refresh(self, dataset: str) -> None:
-        """Look again at ``dataset`` and its records.
-
-        :raises OtherHandle: HDF5 would give wrong rows then.
-        """
+        """Look again at ``dataset`` and its records."""
         with self._lock:
             self._refresh(dataset)
 
     def _refresh(self, dataset: str) -> None:
-        self._refuse_if_open_twice(dataset)
         records, rows, _ = self._live[dataset]
         # Records first. The writer flushes rows before the record that names them, so rows
         # looked at after a record hold all that it names; the other way round they may not.
@@ -155,19 +161,6 @@ class Handles:
             )
         need_filters(rows, where)
         return Live(records, rows, layout.PLACED in records.attrs)
-
-    def _refuse_if_open_twice(self, dataset: str) -> None:
-        if h5f.get_obj_count(self.file.id, h5f.OBJ_DATASET) == 2 * len(self._live):
-            return
-        ids = h5f.get_obj_ids(self.file.id, h5f.OBJ_DATASET)
-        names = [h5i.get_name(each) for each in ids]
-        for name in (dataset, layout.records_path(dataset)):
-            if names.count(name.encode()) > 1:
-                raise OtherHandle(
-                    f"{named(self.path)}:{shown(name)}: is open in this process by other means; "
-                    "after a refresh HDF5 would give wrong rows (h5py issue 2803). "
-                    "Close that, or read in a process of its own"
-                )
 
 
 os.register_at_fork(after_in_child=Handles.forget_parents)

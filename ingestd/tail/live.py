@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import threading
 import time
@@ -16,7 +17,8 @@ import numpy as np
 from ingestd import locks
 from ingestd.model import shown
 from ingestd.tail.bell import Bell
-from ingestd.tail.opening import WriterGone
+from ingestd.tail.opening import PATIENCE_SECONDS, WriterGone
+from ingestd.tail.position import Position
 from ingestd.tail.reader import Block, How, R, Reader, Start
 
 TICK_SECONDS = 0.05
@@ -94,11 +96,13 @@ def open_tail(
 
     :param dataset: a list of datasets is read in lockstep: ``rows`` is then a dict, and only files
         that feed all of them count.
-    :param start: a row, -N for the last N, ``"end"`` for what is yet to come, or the ``position``
-        of a tail or block. Rows of a placed dataset are counted in order of arrival.
+    :param start: a row, -N for the last N, ``"start"`` for all, ``"end"`` for what is yet to come,
+        or the ``position`` of a tail or block. Rows of a placed dataset are counted in order of
+        arrival.
     :param whole_files: a block holds whole drop files, one or (if they are small) several. If
         false, large files come in pieces of about 4 MiB.
-    :param timeout: the iteration ends if no new rows come for so many seconds.
+    :param timeout: the iteration ends if no new rows come for so many seconds. If the file is
+        there by then but cannot be opened, it raises (after 2 s at least: that may pass).
     :param stop: a predicate or an event; the iteration ends when it is true.
     :param max_rows: no block has more rows; a file that has comes in pieces (of datasets in
         lockstep only if it has equally many rows for all).
@@ -106,6 +110,8 @@ def open_tail(
         the output for ``gone_seconds``: wait on, end, or raise :class:`WriterGone`.
     :param patience_seconds: what may be passing (a writer is opening the file anew) is tried again
         for so long.
+
+    :raises ValueError: an argument is none of these.
 
     The iteration raises:
 
@@ -124,7 +130,7 @@ def open_tail(
     return Tail(
         path,
         None if names is None else tuple("/" + name.strip("/") for name in names),
-        start,
+        _checked(start),
         single=single,
         how=How(whole_files, max_rows, patience_seconds=patience_seconds),
         timeout=timeout,
@@ -132,6 +138,23 @@ def open_tail(
         writer_gone=writer_gone,
         gone_seconds=gone_seconds,
     )
+
+
+def _checked(start: Any) -> Start:
+    if start == "start":
+        return 0
+    if isinstance(start, Position):
+        return start
+    if start == "end":
+        return "end"
+    try:
+        row: int = operator.index(start)
+        return row
+    except TypeError:
+        raise ValueError(
+            f'start is {start!r}, must be a row, -N for the last N rows, "start", "end", or the '
+            "position of a tail or block"
+        ) from None
 
 
 class Tail(Generic[R]):
@@ -292,7 +315,13 @@ class Tail(Generic[R]):
         return now - self._gone_since >= self._gone_seconds
 
     def _end_if(self, gone: bool, wait: _Wait) -> None:
-        wait.looked = True
+        # Time that runs out must not hide that nothing could be looked at; but a writer may just be
+        # opening the file anew.
+        refused = self._reader.refused
+        wait.looked = refused is None
+        patience_seconds = min(self._how.patience_seconds, PATIENCE_SECONDS)
+        if refused and wait.late() and self._reader.trouble_seconds >= patience_seconds:
+            raise refused
         if gone and self._writer_gone == "raise":
             raise WriterGone(
                 f"{shown(str(self.path))}: all of its committed rows are read, and no daemon has "
@@ -311,11 +340,15 @@ class _Wait:
         self.ended = False
 
     def over(self) -> bool:
-        return self.ended or is_stopped(self._stop) or (self.looked and self._left() <= 0)
+        return self.ended or is_stopped(self._stop) or (self.looked and self.late())
+
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return self._left() <= 0
 
     def seconds(self) -> float:
         """How long to wait before ``over`` is asked again."""
-        return max(0.0, min(TICK_SECONDS, self._left()))
+        return max(0.0, min(TICK_SECONDS, self._left())) if self.looked else TICK_SECONDS
 
     def _left(self) -> float:
         return TICK_SECONDS if self._deadline is None else self._deadline - time.monotonic()

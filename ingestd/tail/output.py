@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 
 from ingestd import layout
-from ingestd.model import RowType, shown
+from ingestd.model import RowType, counted, shown
 from ingestd.tail.handles import Handles, Live, identity_at
 from ingestd.tail.opening import (
     PATIENCE_SECONDS,
@@ -66,6 +67,12 @@ class Output:
             self._handles.release()
             self._handles = None
 
+    def __del__(self) -> None:
+        # Of one that was never closed the shared handles would else stay open for good.
+        handles: Handles | None = getattr(self, "_handles", None)
+        if handles is not None and not sys.is_finalizing():
+            handles.abandon()
+
     @property
     def replaced(self) -> bool:
         """Whether another file stands at the path by now: this one sees nothing new any more."""
@@ -115,10 +122,7 @@ class Output:
         return path
 
     def refresh(self) -> None:
-        """Look again: rows and records that the writer flushed since are seen from here on.
-
-        :raises OtherHandle: a dataset in use is open in this process by other means too.
-        """
+        """Look again: rows and records that the writer flushed since are seen from here on."""
         handles = self._open()
         self._seen = self._stamp()
         self._lasts.clear()
@@ -197,7 +201,7 @@ class Output:
         if not 0 <= row < end:
             raise NotCommitted(
                 f"{named(self.path)}:{shown(dataset)}: row {row} is not committed. "
-                + (f"There are {end} rows, 0 to {end - 1}" if end else "No row is, yet")
+                + (f"It has {counted(end, 'row')}, 0 to {end - 1}" if end else "No row is, yet")
             )
         if self.placed(dataset):
             return self._search(dataset, row, last + 1)

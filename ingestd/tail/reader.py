@@ -32,8 +32,8 @@ from ingestd.tail.seek import seek
 from ingestd.tail.slabs import SLAB_BYTES
 from ingestd.tail.window import Window, next_files
 
-Start = int | Literal["end"] | Position
-"""A row, -N for the last N, what is yet to come, or where another reader was."""
+Start = int | Literal["start", "end"] | Position
+"""A row, -N for the last N, all, what is yet to come, or where another reader was."""
 
 _PASSING = (OSError, RuntimeError, KeyError, CutBack, NotCommitted)
 """What reading raises while the metadata is being written, or the file is cut."""
@@ -104,6 +104,7 @@ class Reader:
         self._steps: list[int] = []  # rows of about SLAB_BYTES, by dataset
         self._known = False  # that the output is the one that was read so far
         self._trouble_since: float | None = None
+        self.refused: CannotOpen | None = None  # why the file, which is there, does not open
 
     def close(self) -> None:
         """Let go of the file; a later look opens it again."""
@@ -119,10 +120,17 @@ class Reader:
             if isinstance(error, CannotOpen) and self._output is not None:
                 raise  # the file is open: it is a filter that is not there
             self.close()
+            self.refused = error if isinstance(error, CannotOpen) else None
             self._wait_out(error)
             return None
-        self._trouble_since = None
+        self._trouble_since = self.refused = None
         return block
+
+    @property
+    def trouble_seconds(self) -> float:
+        """For how long reading has failed."""
+        since = self._trouble_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _wait_out(self, error: Exception) -> None:
         now = time.monotonic()

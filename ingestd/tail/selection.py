@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ingestd.model import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -73,5 +75,5 @@ def _indices(rows: np.ndarray, end: int) -> np.ndarray:
 def _checked(rows: np.ndarray, end: int) -> np.ndarray:
     wrong = rows[(rows < -end) | (rows >= end)]
     if len(wrong):
-        raise IndexError(f"row {wrong[0]} is out of range: {end} rows are committed")
+        raise IndexError(f"row {wrong[0]} is out of range of {counted(end, 'committed row')}")
     return np.where(rows < 0, rows + end, rows)

@@ -27,7 +27,8 @@ def json_row(row: int, values: Any) -> str:
     ``values`` is a number for rows of one value, else nested lists. What JSON has no value for:
     NaN and the infinities are the strings "NaN", "Infinity", "-Infinity" (as in zarr; Python's and
     JavaScript's number parsers take them back), complex numbers are [real, imaginary], structured
-    values are objects, texts are strings (bytes that are not UTF-8 as ``\\xff``), opaque bytes are
+    values are objects, times are ISO 8601
+    texts (or "NaT"), texts are strings (bytes that are not UTF-8 as ``\\xff``), opaque bytes are
     hex.
     """
     values = np.asarray(values)
@@ -170,6 +171,8 @@ def _plain(values: np.ndarray) -> Any:
             return _each(values.tolist(), bytes.hex)
         case "b" | "i" | "u" | "U":
             return values.tolist()
+        case "M":
+            return np.datetime_as_string(values).tolist()
     return _each(values.tolist(), str)
 
 

@@ -59,7 +59,7 @@ def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def test_the_example_runs(station: Station, text: str) -> None:
     for name in NEEDS:
         # Not imported: Keras would choose its back end for all the tests to come.
-        needed = (name, ALSO.get(name, name)) if re.search(rf"\b{name}\b", text) else ()
+        needed = (name, ALSO.get(name, name)) if re.search(rf"(\b|_){name}\b", text) else ()
         if missing := [each for each in needed if find_spec(each) is None]:
             pytest.skip(f"pip install {' '.join(missing)}")
     # The daemon does not end, so it is waited for in vain.

@@ -347,7 +347,7 @@ def test_trace_prints_names_that_are_not_utf8_and_gives_them_back(
     assert (found["row_in_file"], found["first_row"], found["rows"]) == (2, 5, 5)
     assert found["file"] == trace(path, None, 7).file
     assert beyond.returncode == 1
-    assert "There are 15 rows" in beyond.stderr
+    assert "It has 15 rows" in beyond.stderr
 
 
 def test_verify_exits_with_1_and_names_the_rows_that_differ(tmp_path: Path, writer_of) -> None:

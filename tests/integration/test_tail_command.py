@@ -18,8 +18,14 @@ import h5py
 import numpy as np
 import pytest
 from helpers import ENVIRONMENT, SECONDS, until
+from rich.console import Console
 
+from ingestd import layout
+from ingestd.cli.picture import picture, pictures
+from ingestd.cli.printing import print_blocks
 from ingestd.cli.values import columns
+from ingestd.model import RowRange
+from ingestd.tail import Block, Files, Position
 from tests.outputs import make_output
 
 TAIL = [sys.executable, "-m", "ingestd", "tail"]
@@ -116,12 +122,106 @@ def test_npy_streams_are_read_by_load_in_a_loop_and_from_a_pipe(path: Path) -> N
 def test_stats_are_one_line_for_each_block(path: Path) -> None:
     out = tail("--once", "--stats", "--max-rows", "3", path).stdout.decode().splitlines()
 
-    assert [line.split("  mean")[0] for line in out] == [
-        "rows 0-1  files 1  min 0  max 1",
-        "rows 2-4  files 1  min 2  max 4",
-        "rows 5-5  files 1  min 5  max 5",
+    # No rate: these rows were there before.
+    assert out == [
+        "rows 0-1  files 1  min 0  max 1  mean 0.5",
+        "rows 2-4  files 1  min 2  max 4  mean 3",
+        "rows 5-5  files 1  min 5  max 5  mean 5",
     ]
-    assert "rows/s" in out[0]
+
+
+def test_stats_of_rows_that_come_tell_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
+    records = np.zeros(1, layout.RECORD)
+    records["committed_ns"] = 2**62
+    position = Position.start_of(("/data",))
+    block = Block(np.arange(3.0), {"/data": RowRange(0, 3)}, Files(records), position)
+
+    print_blocks(iter([block]), "stats", lambda _: {})
+
+    assert "rows/s" in capsys.readouterr().out
+
+
+def test_stats_and_pictures_are_given_by_field(path: Path) -> None:
+    rows = np.zeros(6, [("x", "f4"), ("name", "S3"), ("pos", "i2", (30,))])
+    rows["x"] = np.arange(6)
+    with_rows(path, rows)
+
+    stats = tail("--once", "--stats", path).stdout.decode()
+    picture = on_terminal("--once", "--plot", path)
+
+    assert "x  min 0  max 5  mean 2.5  |  pos  min 0  max 0  mean 0\n" in stats
+    assert "row 5  x  6  0 to 5" in picture
+    assert "row 5  pos  30  0 to 0" in picture
+
+
+def test_fields_for_which_there_is_no_room_are_named() -> None:
+    fields = {f"f{n}": np.arange(20.0) for n in range(9)}
+    console = Console(width=80, height=24, record=True, file=io.StringIO())
+
+    console.print(pictures(fields, 3, 80, 24))
+
+    text = console.export_text()
+    assert len(text.splitlines()) <= 24
+    assert "row 3  f3" in text
+    assert "not drawn: f4, f5, f6, f7, f8" in text
+
+
+def test_a_picture_in_colours_is_drawn_as_a_picture() -> None:
+    frame = np.zeros((30, 40, 3), np.uint8)
+    frame[10:20, :, 1] = 30
+    console = Console(width=80, height=24, record=True, file=io.StringIO())
+
+    console.print(picture(frame, 7, 80, 20))
+
+    lines = console.export_text().splitlines()
+    assert lines[0].strip() == "row 7  30x40x3  mean of the colours  0 to 10"
+    assert lines[1] == "▀" * 40
+    assert len([line for line in lines if "▀" in line]) == 15
+
+
+def test_a_plot_shows_at_once_what_is_newest(path: Path) -> None:
+    assert "row 5" in on_terminal("--timeout", "0", "--plot", path)
+
+
+TIMES = ["2026-01-02T03:04:05.000000006", "NaT"]
+
+
+def test_times_are_iso_8601_in_texts_and_integers_in_npy(path: Path) -> None:
+    times = np.array([*TIMES * 3], "M8[ns]").astype("i8")
+    with_rows(path, times)
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["units"] = "datetime64[ns]"
+
+    csv_lines, json_lines, table = (
+        tail("--once", "--format", form, path).stdout.decode().splitlines()
+        for form in ("csv", "jsonl", "table")
+    )
+    npy = tail("--once", "--format", "npy", path)
+
+    assert csv_lines[1:3] == [f"0,{TIMES[0]}", "1,NaT"]
+    assert json.loads(json_lines[0])["values"] == TIMES[0]
+    assert table[0].split() == ["0", TIMES[0]]
+    assert np.array_equal(np.load(io.BytesIO(npy.stdout)), times)
+
+
+def test_times_among_fields_are_shown_and_warn_of_nothing(path: Path) -> None:
+    flags = h5py.enum_dtype({"OFF": 0, "ON": 1}, "u1")
+    rows = np.zeros(6, [("at", "i8", (2,)), ("in", [("t", "i8")]), ("on", flags)])
+    with_rows(path, rows)
+    with h5py.File(path, "a") as file:
+        file["data"].attrs.update({"at.units": "datetime64[s]", "in.t.units": "datetime64[D]"})
+
+    line = tail("--once", "--json", path).stdout.splitlines()[0]
+    npy = tail("--once", "--format", "npy", path)
+    program = tail("--once", "--exec", "cat", path)
+
+    assert json.loads(line)["values"] == {
+        "at": ["1970-01-01T00:00:00"] * 2,
+        "in": {"t": "1970-01-01"},
+        "on": 0,
+    }
+    assert npy.stderr == program.stderr == b""
+    assert np.load(io.BytesIO(npy.stdout)).dtype.names == ("at", "in", "on")
 
 
 def test_exec_gets_rows_and_where_they_are_from(path: Path, tmp_path: Path) -> None:
@@ -176,7 +276,7 @@ def test_plot_draws_rows_of_any_shape(path: Path, row_shape: tuple[int, ...]) ->
 
 def test_plot_without_a_terminal_and_two_ways_to_print_are_refused(path: Path) -> None:
     assert b"--plot draws in a terminal" in tail("--plot", path, code=2).stderr
-    assert b"give one of" in tail("--stats", "--json", path, code=2).stderr
+    assert b"give only one of" in tail("--stats", "--json", path, code=2).stderr
 
 
 @pytest.mark.parametrize("how", ["csv", "npy", "exec", "plot"])

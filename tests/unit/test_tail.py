@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import itertools
 import json
 import pickle
@@ -21,9 +23,10 @@ from ingestd.tail import (
     Missing,
     NotAnOutput,
     NotCommitted,
-    OtherHandle,
     Output,
+    live,
     open_tail,
+    open_view,
     opening,
     trace,
     verify,
@@ -170,18 +173,85 @@ def test_outputs_on_one_file_share_its_handles_so_that_a_refresh_keeps_rows_righ
     assert list(rows[:, 0]) == list(again[:, 0]) == list(range(50))
 
 
-def test_refresh_beside_a_handle_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    path = make_output(make_output(tmp_path / "out.h5", [50]), [1], "/more")
+@pytest.mark.parametrize("locking", [None, True, False, "best-effort"])
+@pytest.mark.parametrize("swmr", [True, False])
+def test_plain_h5py_and_readers_have_a_file_open_side_by_side_in_one_process(
+    tmp_path: Path, locking: Any, swmr: bool
+) -> None:
+    path = make_output(tmp_path / "out.h5", [50])
+    numbers = list(range(50))
 
-    with Output(path) as output, h5py.File(path, "r", swmr=True, locking=False) as file:
-        output.rows("/data", 0, 50)
-        harmless = file["more"]
+    with h5py.File(path, "r", swmr=swmr, locking=locking) as file:
+        before = file["data"]
+        assert list(before[:, 0]) == numbers
+        with open_view(path) as view, open_tail(path, timeout=0) as tail:
+            tailed = [row for block in tail for row in block.rows[:, 0]]
+            viewed = list(view["/data"][:, 0])
+    with Output(path) as output, h5py.File(path, "r", swmr=swmr, locking=locking) as file:
+        ours, theirs = output.rows("/data", 0, 50), file["data"][:]
         output.refresh()
-        other = file["data"]
-        with pytest.raises(OtherHandle, match="open in this process by other means"):
-            output.refresh()
-        assert other.shape == (50, 2)
-        assert harmless.shape == (1, 2)
+        file["data"].refresh()
+        again = output.rows("/data", 0, 50)
+
+    assert tailed == viewed == numbers
+    assert list(ours[:, 0]) == list(theirs[:, 0]) == list(again[:, 0]) == numbers
+
+
+def test_a_view_that_nobody_holds_any_more_lets_go_of_the_file(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [3])
+    view = open_view(path)
+    assert view["/data"][0, 0] == 0
+    assert str(path) in _open_files()
+
+    del view
+    gc.collect()
+
+    assert str(path) not in _open_files()
+
+
+def _open_files() -> list[str]:
+    return [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.2])
+def test_time_that_runs_out_does_not_hide_that_the_file_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    path = make_output(tmp_path / "out.h5", [3])
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(opening.h5py, "File", _refusing)
+
+    with open_tail(path, timeout=timeout) as tail, pytest.raises(CannotOpen, match="no memory"):
+        next(tail)
+
+    async def ask() -> None:
+        with open_tail(path, timeout=timeout) as tail:
+            await anext(tail)
+
+    with pytest.raises(CannotOpen, match="no memory"):
+        asyncio.run(ask())
+
+
+def test_a_file_that_opens_a_little_later_is_read_though_the_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_output(tmp_path / "out.h5", [3])
+    real, tries = h5py.File, []
+
+    def file(*given: Any, **named: Any) -> h5py.File:
+        tries.append(given)
+        return (real if len(tries) > 3 else _refusing)(*given, **named)
+
+    monkeypatch.setattr(opening.h5py, "File", file)
+
+    with open_tail(path, timeout=0) as tail:
+        (block,) = tail
+
+    assert block.stop == 3
+
+
+def _refusing(*_: Any, **__: Any) -> h5py.File:
+    raise OSError("no memory")
 
 
 @given(
@@ -349,3 +419,26 @@ def test_frames_are_summed_up_and_long_rows_are_cut() -> None:
     assert summary == "        3  (2, 2) float32  min 1  mean 3  max 5  not finite 1"
     assert row == "        4  0 1 2 3 4 5 6 7 8..."[:27] + "..."
     assert len(row) == 30
+
+
+def test_a_tail_starts_at_a_row_the_start_the_end_and_nowhere_else(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [3, 2])
+
+    first = {
+        start: [block.start for block in open_tail(path, None, start, timeout=0)]
+        for start in ("start", "end", np.int64(3), -1)
+    }
+
+    assert first == {"start": [0], "end": [], 3: [3], -1: [4]}
+    for wrong in ("begin", "Start", "", None, 1.5, [0]):
+        with pytest.raises(ValueError, match=r'must be a row, .* "start", "end", or the position'):
+            open_tail(path, None, wrong)
+
+
+def test_one_row_is_not_called_rows(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [1])
+
+    with pytest.raises(NotCommitted, match="It has 1 row, 0 to 0"):
+        trace(path, None, 1)
+    with pytest.raises(IndexError, match=r"of 1 committed row$"):
+        open_view(path)["/data"][1]

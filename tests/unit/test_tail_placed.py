@@ -72,7 +72,7 @@ def test_trace_finds_placed_rows_and_says_that_a_gap_is_one(path: Path) -> None:
     assert (origin.file, origin.row_in_file, origin.captures) == ("f6.npy", 1, {"seq": 6})
     with pytest.raises(NotCommitted, match="row 4 is not written yet"):
         trace(path, None, 4)
-    with pytest.raises(NotCommitted, match="There are 10 rows"):
+    with pytest.raises(NotCommitted, match="It has 10 rows"):
         trace(path, None, 10)
 
 

@@ -55,7 +55,7 @@ def test_selections_give_what_numpy_gives_of_the_committed_rows(path: Path, sele
 
     with open_view(path) as view:
         if expected is None:
-            with pytest.raises(IndexError, match="12 rows are committed"):
+            with pytest.raises(IndexError, match="of 12 committed rows"):
                 view["/data"][selection]
             return
         found = view["/data"][selection]

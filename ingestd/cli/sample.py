@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -50,7 +51,9 @@ class Rows:
         }
 
 
-def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool) -> None:
+def check_sample(
+    config: Config, sample: Path, wanted: str | None, as_json: bool, *, to_stderr: bool = False
+) -> None:
     """Print what would become of ``sample``.
 
     :raises IngestdError: it would be quarantined.
@@ -80,13 +83,14 @@ def check_sample(config: Config, sample: Path, wanted: str | None, as_json: bool
         )
         return
     captured = ", ".join(f"{name} = {value!r}" for name, value in captures.items())
-    click.echo(f"{sample}: taken by source '{source.name}'{captured and f', with {captured}'}")
+    say = partial(click.echo, err=to_stderr)
+    say(f"{sample}: taken by source '{source.name}'{captured and f', with {captured}'}")
     if not targets:
-        click.echo("  the transform returns no rows: the file would be skipped")
+        say("  the transform returns no rows: the file would be skipped")
     for t in targets:
         # A dataset that is there keeps the chunks that it was made with.
         chunks = "" if t.dataset in held else f", in {t.chunks}"
-        click.echo(
+        say(
             f"  member '{t.member}' -> {where.output}:{t.dataset}: {t.rows} rows of "
             f"{t.type}{chunks}"
         )

@@ -6,18 +6,26 @@ import json
 import math
 import re
 import string
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
 
 import ingestd.config
-from ingestd.config import INTERNAL_GROUP, Found, labels, refuse_dtype, starter
+from ingestd.config import INTERNAL_GROUP, Found, labels, load, refuse_dtype, starter
 from ingestd.errors import BadFile, IngestdError, UsageError
-from ingestd.formats import ArrayInfo
-from ingestd.formats.registry import choose
+from ingestd.formats import ArrayInfo, Format
+from ingestd.formats.csvguess import guess
+from ingestd.formats.registry import choose, suffixes
 
 _HEAD_BYTES = 512
+LEFT_OUT_MAX = 10
+TEXT_BYTES = 64
+"""What texts of no stated width get, where a format asks for one."""
+
 _ROW_BYTES_MAX = 256 * 2**20  # what the default of memory lets through
 _NAME_CHARACTERS = string.ascii_letters + string.digits + "_.-"
 
@@ -65,47 +73,114 @@ def schema() -> None:
 
 
 def _from_sample(sample: Path) -> str:
+    """The config for files like ``sample``, which it takes: that is tried.
+
+    :raises IngestdError: there is none, with what to do.
+    """
     try:
-        with sample.open("rb", buffering=0) as file:
-            head = file.read(_HEAD_BYTES)
-            file.seek(0)
-            form = choose(sample.name, head, "auto")
-            members = dict(form.open(file, form.Options()).members)
+        text = _written(sample)
     except OSError as error:
         raise UsageError(
             f"{sample}: cannot be read ({error.strerror}); give a file that can, with --from"
         ) from None
     except BadFile as error:
         raise IngestdError(f"{sample}: {error}") from None
-    found: list[Found] = []
-    left_out = []
-    for member, info in _wanted(members).items():
-        if info.refused is not None:
-            left_out.append(f"{member}: {info.refused.found}. {info.refused.remedy}")
-            continue
-        try:
-            refuse_dtype(info.dtype)
-        except ValueError as reason:
-            left_out.append(f"{member}: {reason}")
-        else:
-            found.append(_found(member, info, {one.path for one in found}))
+    from ingestd.cli.sample import check_sample  # late: it takes HDF5, and a while to import
+
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory) / "ingestd.yaml"
+        config.write_text(text, encoding="utf-8")
+        check_sample(load(config), sample, None, as_json=False, to_stderr=True)
+    return text
+
+
+def _written(sample: Path) -> str:
+    with sample.open("rb", buffering=0) as file:
+        head = file.read(_HEAD_BYTES)
+        form = choose(sample.name, head, "auto")
+        guessed = guess(file) if form.name == "csv" else None
+        options = dict(guessed.options) if guessed else {}
+        members, options = _opened(form, file, options)
+        members = _wanted(members)
+        found: list[Found] = []
+        left_out: list[str] = []
+        for member, info in members.items():
+            one = _found(member, info, {other.path for other in found})
+            if isinstance(one, Found):
+                found.append(replace(one, columns=guessed.dtypes) if guessed else one)
+            else:
+                left_out.append(f"{member}: {one}")
     if not found:
         raise IngestdError(
             f"{sample}: no array that a dataset can hold ({'; '.join(left_out) or 'it is empty'}); "
             "give another sample"
         )
-    return starter(_source_name(sample), form.name, found, left_out)
+    claimed = sample.name.lower().endswith(tuple(suffixes()))
+    match = "auto" if claimed else f"*{sample.suffix}"
+    return starter(
+        _source_name(sample),
+        form.name,
+        found,
+        left_out[:LEFT_OUT_MAX],
+        match=match,
+        proposed=_proposed(sample.name),
+        options=options,
+    )
+
+
+def _opened(
+    form: Format, file: BinaryIO, options: dict[str, Any]
+) -> tuple[dict[str, ArrayInfo], dict[str, Any]]:
+    """The members, and the options that it took to see them."""
+    file.seek(0)
+    try:
+        return dict(form.open(file, form.Options(**options)).members), options
+    except BadFile:
+        if "string_bytes" not in form.Options.model_fields:
+            raise
+        options = {**options, "string_bytes": TEXT_BYTES}
+        file.seek(0)
+        return dict(form.open(file, form.Options(**options)).members), options
 
 
 def _wanted(members: dict[str, ArrayInfo]) -> dict[str, ArrayInfo]:
-    """A table offers itself and each of its columns: take the table."""
+    """A table offers itself and each of its columns: take the table. An HDF5 file of arrays holds
+    many single values beside them, which are no rows."""
     whole = members.get("data")
-    if whole is not None and None in whole.shape:
+    if whole is not None and (None in whole.shape or whole.dtype.names):
         return {"data": whole}
-    return {member: info for member, info in members.items() if not info.link_to}
+    members = {member: info for member, info in members.items() if not info.link_to}
+    arrays = {m: info for m, info in members.items() if info.shape or m[:1] != "/"}
+    return arrays if any(info.shape for info in arrays.values()) else members
 
 
-def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found:
+def _proposed(name: str) -> str | None:
+    """``run3_0012.npy`` as ``run{run:d}_{n2:d}.npy``; None: there are no numbers in it."""
+    taken: set[str] = set()
+
+    def capture(match: re.Match[str]) -> str:
+        word = re.search(r"[A-Za-z_]*$", name[: match.start()])
+        called = word[0].strip("_").lower() if word else ""
+        if not called or called in taken:
+            called = f"n{len(taken) + 1}"
+        taken.add(called)
+        return f"{{{called}:d}}"
+
+    stem, dot, suffix = name.partition(".")
+    pattern = re.sub(r"[0-9]+", capture, stem) + dot + suffix
+    return pattern if taken and "{" not in name else None
+
+
+def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found | str:
+    """The dataset for a member, or why there can be none."""
+    if info.refused is not None:
+        return f"{info.refused.found}. {info.refused.remedy}"
+    # Unicode is stored as UTF-8, of the bytes that its characters may take.
+    stored = np.dtype(f"S{max(16, info.dtype.itemsize)}") if info.dtype.kind == "U" else info.dtype
+    try:
+        refuse_dtype(stored)
+    except ValueError as reason:
+        return str(reason)
     path = _path(member)
     name = path[1:]
     number = 2
@@ -114,7 +189,7 @@ def _found(member: str, info: ArrayInfo, taken: set[str]) -> Found:
     # What has named fields or values has no short name, and times are stored as integers: these
     # are better taken from the first file.
     plain = info.dtype.kind not in "VmM" and not labels(info.dtype)
-    dtype = _dtype_name(info.dtype) if plain else None
+    dtype = _dtype_name(stored) if plain else None
     sizes = [size for size in info.shape[1:] if size is not None]
     usual = 0 < math.prod(sizes) * info.dtype.itemsize <= _ROW_BYTES_MAX
     # An array without axes has no axis to hold rows: all of it is one.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 _HEAD = """\
 # What ingestd does. Sizes read 256MiB, times 1s, 250ms, 1d; relative paths start at the
@@ -47,6 +49,8 @@ class Found:
     row_shape: tuple[int, ...] | None = None
     member: str | None = None
     stack: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Of a table with named columns: the dtype of each."""
 
 
 def starter(
@@ -54,9 +58,13 @@ def starter(
     format: str = "auto",
     datasets: Sequence[Found] = (Found("/data"),),
     left_out: Sequence[str] = (),
+    match: str = "auto",
+    proposed: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """A commented config of one source, as YAML.
 
+    :param proposed: a pattern with captures that the names of files seem to follow; a comment.
     :param left_out: members of the sample that get no dataset, each with its reason; comments.
     """
     text = _HEAD
@@ -64,6 +72,12 @@ def starter(
     text += f"    drop: drop/{source_name}\n"
     text += f"    output: data/{source_name}.h5\n"
     text += f"    format: {format}\n" if format != "auto" else "    # format: auto\n"
+    if options:
+        text += f"    options: {json.dumps(dict(options))}\n"
+    if match != "auto":
+        text += f"    match: {_quoted(match)}\n"
+    if proposed is not None:
+        text += f"    # match: {_quoted(proposed)}    # captures: for order, place, or output\n"
     text += _OPTIONS.format(name=source_name)
     text += "    datasets:\n"
     for dataset in datasets:
@@ -76,10 +90,16 @@ def starter(
 
 
 def _declared(dataset: Found) -> str:
+    if dataset.columns:
+        fields = ", ".join(f"{_quoted(n)}: {dtype}" for n, dtype in dataset.columns.items())
+        names = ", ".join(map(_quoted, dataset.columns))
+        return f"        member: [{names}]\n        dtype: {{{fields}}}\n        row_shape: []\n"
     member = "null" if dataset.member is None else _quoted(dataset.member)
     dtype = "null" if dataset.dtype is None else _quoted(dataset.dtype)
     shape = "null" if dataset.row_shape is None else str(list(dataset.row_shape))
     text = f"        member: {member}\n        dtype: {dtype}\n        row_shape: {shape}\n"
+    if dataset.row_shape is not None and len(dataset.row_shape) == 1 and not dataset.stack:
+        text += "        # stack: true        # if each file is one picture, not rows of values\n"
     return text + ("        stack: true\n" if dataset.stack else "")
 
 

@@ -34,6 +34,7 @@ class CsvOptions(FormatOptions):
     - ``comment``: what follows this character on a line is left out; empty: nothing is.
     - ``skip``: lines to leave out at the start.
     - ``header``: whether the first row holds names; ``auto``: if none of its cells is a number.
+    - ``skip_after_header``: rows to leave out below the names: their units, say.
     - ``missing``: cells that say that there is no value, such as ``["", "NA"]``: nan for floats,
       empty for text; an integer cannot be missing.
     - ``final_newline``: ``required`` refuses a file whose last line has none, as it may be cut
@@ -44,6 +45,7 @@ class CsvOptions(FormatOptions):
     comment: str = "#"
     skip: int = Field(default=0, ge=0)
     header: Literal["auto"] | bool = "auto"
+    skip_after_header: int = Field(default=0, ge=0, le=100)
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ()
     final_newline: Literal["required", "optional"] = "required"
@@ -117,6 +119,7 @@ class Csv:
             skip=options.skip,
             header=None if options.header == "auto" else options.header,
             missing=frozenset(options.missing),
+            skip_after=options.skip_after_header,
         )
         newline_required = options.final_newline == "required"
         if newline_required and not _ends_line(file, size_bytes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -60,8 +61,11 @@ def read_layout(
     skip: int,
     header: bool | None,
     missing: frozenset[str],
+    skip_after: int = 0,
 ) -> Layout:
     """Read the first rows; ``dialect.delimiter`` may be ``auto``, ``header`` None looks at them.
+
+    ``skip_after`` rows below the names hold none of the values (their units, say).
 
     :raises BadFile: there is no row, or it cannot be told whether the first one holds names.
     """
@@ -82,8 +86,14 @@ def read_layout(
     if header is None:
         header = _is_header(first.line, [cell for cell in cells if cell not in missing])
     if header:
-        return Layout(dialect, len(cells), tuple(cells), first.end, first.line + 1)
+        last = [first, second, *islice(rows, max(0, skip_after - 1))][skip_after]
+        return Layout(dialect, len(cells), tuple(cells), last.end, last.line + 1)
     return Layout(dialect, dialect.count_cells(first.content), (), first.start, first.line)
+
+
+def rows_from(file: BinaryIO, layout: Layout) -> Iterator[_Row]:
+    """The rows of values."""
+    return _rows(file, layout.dialect, layout.line - 1)
 
 
 def looks_numeric(head: bytes) -> bool:

@@ -201,7 +201,6 @@ def _unknown(found: str) -> BadFile:
     return BadFile(
         f"one of the formats known: {', '.join(sorted(formats()))}",
         found,
-        "Set the source's 'format' if the file is of one of them (bytes of one array, with or "
-        "without a header, are 'raw', with 'options: {dtype: <u2, shape: [512, 512]}'), else save "
-        "it as one.",
+        "Set the source's 'format' if the file is of one of them, else save it as one. Flat binary "
+        "needs 'format: raw', and its 'options': dtype, shape, header.",
     )

@@ -319,6 +319,7 @@ class Tail(Generic[R]):
         # opening the file anew.
         refused = self._reader.refused
         wait.looked = refused is None
+        gone = gone and wait.looked
         patience_seconds = min(self._how.patience_seconds, PATIENCE_SECONDS)
         if refused and wait.late() and self._reader.trouble_seconds >= patience_seconds:
             raise refused

@@ -204,12 +204,12 @@ def test_init_makes_a_dataset_of_each_member(here: Path) -> None:
 
 
 def test_init_leaves_out_what_no_dataset_can_hold(here: Path) -> None:
-    np.savez(here / "run.npz", x=np.zeros(5), names=np.array(["a", "b"]))
+    np.savez(here / "run.npz", x=np.zeros(5), named=np.zeros(2, "U1,i4"))
 
     source = init_from(here / "run.npz")
 
     assert list(source.datasets) == ["/x"]
-    assert "# left out: names: dtype <U1 is NumPy's unicode" in (here / "c.yaml").read_text()
+    assert "# left out: named: dtype <U1 is NumPy's unicode" in (here / "c.yaml").read_text()
 
 
 def test_init_leaves_types_without_a_short_name_to_the_first_file(here: Path) -> None:

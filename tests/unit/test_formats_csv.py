@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ingestd.config import columns_key
 from ingestd.errors import BadFile
 from ingestd.formats import csvlines
-from ingestd.formats.csv import CsvOptions
+from ingestd.formats.csv import Csv, CsvOptions
 
 
 def read(text: str | bytes, member: str = "data", dtype: object = None, **options: object):
@@ -292,3 +292,21 @@ def test_blocks_are_whole_lines_and_all_of_the_file(block_bytes: int) -> None:
 def test_options_without_a_meaning_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         CsvOptions.model_validate(options)
+
+
+def test_rows_below_the_names_are_left_out_as_asked() -> None:
+    text = b"a,b\nm,s\n(first),(second)\n1,2\n3,4\n"
+
+    opened = Csv().open(io.BytesIO(text), CsvOptions(skip_after_header=2))
+
+    assert np.concatenate(list(opened.slabs("data", 100))).tolist() == [[1, 2], [3, 4]]
+    assert next(opened.slabs("b", 100)).tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_table_of_nothing_but_names_and_units_has_no_rows(count: int) -> None:
+    text = b"a,b\nm,s\n"[: 4 + 4 * count]
+
+    opened = Csv().open(io.BytesIO(text), CsvOptions(skip_after_header=count))
+
+    assert sum(map(len, opened.slabs("data", 100))) == 0

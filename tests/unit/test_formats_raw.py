@@ -65,4 +65,4 @@ def test_somebody_with_an_unknown_file_is_told_of_raw() -> None:
     with pytest.raises(BadFile) as caught:
         choose("a.bin", b"\x00\x01\x02\x03")
 
-    assert "'raw', with 'options: {dtype: <u2, shape: [512, 512]}'" in caught.value.remedy
+    assert "'format: raw', and its 'options': dtype, shape, header" in caught.value.remedy

@@ -197,6 +197,22 @@ def test_plain_h5py_and_readers_have_a_file_open_side_by_side_in_one_process(
     assert list(ours[:, 0]) == list(theirs[:, 0]) == list(again[:, 0]) == numbers
 
 
+def test_refreshes_beside_plain_h5py_on_the_same_dataset_keep_rows_right(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [50])
+    numbers = list(range(50))
+
+    with Output(path) as output, h5py.File(path, "r", swmr=True) as file:
+        theirs = file["data"]
+        seen = []
+        for _ in range(3):
+            seen += [output.rows("/data", 0, 50)[:, 0].tolist(), theirs[:, 0].tolist()]
+            output.refresh()
+            theirs.refresh()
+
+    # Of two handles of plain h5py, 46 of the 50 rows are wrong after this.
+    assert seen == [numbers] * 6
+
+
 def test_a_view_that_nobody_holds_any_more_lets_go_of_the_file(tmp_path: Path) -> None:
     path = make_output(tmp_path / "out.h5", [3])
     view = open_view(path)

@@ -24,6 +24,7 @@ from ingestd.config.template import Found, starter
 from ingestd.config.transform import READY, Step
 from ingestd.config.units import Bytes, Seconds, format_bytes, format_seconds
 from ingestd.config.values import INTERNAL_GROUP, After, Compression, Settle, listed
+from ingestd.config.wording import worded
 
 __all__ = [
     "FORMATS",
@@ -64,4 +65,5 @@ __all__ = [
     "starter",
     "stored_dtype",
     "wildcard",
+    "worded",
 ]

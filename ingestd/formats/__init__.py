@@ -80,8 +80,9 @@ class OpenFile(Protocol):
 class Format(Protocol):
     """One file format. Stateless; safe to use from several threads.
 
-    ``requires``: modules to import beside NumPy and h5py, which ``pip install 'ingestd[extra]'``
-    brings; they are imported when a file is opened.
+    ``suffixes``: in lower case, with the dot. ``requires``: modules to import beside NumPy and
+    h5py, when a file is opened; ``pip install 'ingestd[extra]'`` brings them, of a plug-in the
+    same of its own package.
     """
 
     name: str

@@ -146,7 +146,8 @@ class Decoder:
             ending = _world(source, file, error)
         except MemoryError:
             ending = NotYet(_OUT_OF_REACH_SECONDS, "no memory to read it")
-        except Exception as error:  # noqa: BLE001 - a bug that one file trips over stops no other
+        # A bug that one file trips over stops no other, nor does a plug-in that ends the process.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             log.exception("a format failed in a way it should not: %s", file)
             ending = Failed(
                 BadFile(

@@ -82,14 +82,30 @@ def test_a_broken_plug_in_is_named_and_stops_nothing(world, tmp_path) -> None:
     np.save(world / "drop/a.npy", np.arange(3))
     site = tmp_path / "site"
     points = ["gone = no_such_module:X", "npy = half:Half", "half = half:Half", "odd = half:Odd"]
-    install_by_hand(site, "broken", "\n".join(points))
+    install_by_hand(site, "broken", "\n".join([*points, "script = script:X"]))
     (site / "half.py").write_text("class Half:\n    name = 'half'\ndef Odd():\n    1 / 0\n")
+    (site / "script.py").write_text("raise SystemExit(3)\n")
 
     said = in_process(site, "run", "--once", cwd=world)
 
     assert "'gone' of no_such_module:X is left out: ModuleNotFoundError" in said
     assert "'npy' of half:Half is left out: ValueError: a built-in format has this name" in said
     assert "'half' of half:Half is left out: TypeError: it has no suffixes" in said
-    assert said.count("is left out") == 4
+    assert "'script' of script:X is left out: SystemExit: 3" in said
+    assert said.count("is left out") == 5
+    with h5py.File(world / "out.h5") as file:
+        assert file["/data"][:].tolist() == [0, 1, 2]
+
+
+def test_a_plug_in_that_ends_the_process_costs_the_file(world, tmp_path) -> None:
+    np.save(world / "drop/a.npy", np.arange(3))
+    site = tmp_path / "site"
+    install_by_hand(site, "ending", "pgm = ending:Ending")
+    ending = "class Ending(Pgm):\n    def open(self, file, options):\n        raise SystemExit(3)\n"
+    (site / "ending.py").write_text(f"{(PLUGIN / 'ingestd_pgm.py').read_text()}\n\n{ending}")
+
+    in_process(site, "run", "--once", cwd=world)
+
+    assert (world / "failed/0.pgm.reason.json").exists()
     with h5py.File(world / "out.h5") as file:
         assert file["/data"][:].tolist() == [0, 1, 2]

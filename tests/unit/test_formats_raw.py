@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ingestd.errors import BadFile
 from ingestd.formats.raw import Raw, RawOptions
+from ingestd.formats.registry import choose
 from tests.flows import make_config, rows_of, take_all
 
 
@@ -58,3 +59,10 @@ def test_small_ones_are_taken_together_and_large_ones_too(tmp_path) -> None:
 
     assert done.files == 41
     assert np.array_equal(rows_of(tmp_path / "out.h5"), np.concatenate(arrays))
+
+
+def test_somebody_with_an_unknown_file_is_told_of_raw() -> None:
+    with pytest.raises(BadFile) as caught:
+        choose("a.bin", b"\x00\x01\x02\x03")
+
+    assert "'format: raw', and its 'options': dtype, shape, header" in caught.value.remedy

@@ -199,6 +199,7 @@ def test_async_for_gives_each_row_once_though_waits_are_given_up(
 def test_a_tail_says_that_the_daemon_is_gone(tmp_path: Path, station: Station) -> None:
     path = tmp_path / "out.h5"
     drop(tmp_path, range(3))
+    station.until(path.exists, "the daemon has the output")
 
     with ingestd.open_tail(path, timeout=SECONDS, writer_gone="raise", gone_seconds=0) as tail:
         got = numbers(take(tail, 6))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -72,23 +75,28 @@ class Inputs:
 
 
 def make(workload: Workload, directory: Path, scale: float) -> Inputs:
-    """Fill ``directory/drop`` and write the config beside it."""
+    """Fill ``directory/drop`` with files of an hour ago, and write the config beside it."""
     rows = {}
     for feed in workload.feeds:
         for kind in ("drop", "done"):
             (directory / kind / feed.name).mkdir(parents=True)
         rows[feed.name] = feed.make(directory / "drop" / feed.name, scale)
     (directory / "ingestd.yaml").write_text(workload.config())
-    sizes = [path.stat().st_size for path in (directory / "drop").rglob("*.*")]
+    sizes, hour_ago = [], time.time() - 3600
+    for path in (directory / "drop").rglob("*.*"):
+        os.utime(path, (hour_ago, hour_ago))
+        sizes.append(path.stat().st_size)
     return Inputs(rows, len(sizes), sum(sizes))
 
 
 def restore(workload: Workload, directory: Path) -> None:
-    """Put every file that was archived back where it was dropped."""
+    """Put every file that was archived back where it was dropped, and into the page cache."""
     for feed in workload.feeds:
         done, drop = directory / "done" / feed.name, directory / "drop" / feed.name
         for path in sorted(done.iterdir()):
             path.rename(drop / path.name)
+    cat = ["find", "drop", "-type", "f", "-exec", "cat", "--", "{}", "+"]
+    subprocess.run(cat, cwd=directory, check=True, stdout=subprocess.DEVNULL)
 
 
 def check(workload: Workload, directory: Path, inputs: Inputs) -> None:

@@ -1,4 +1,4 @@
-"""How many rows make a chunk, HDF5's unit of storage. Numbers in, numbers out; rows whole."""
+"""What makes a chunk, HDF5's unit of storage: some rows, or a part of one. Numbers in and out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ CHUNK_BYTES = 1 << 20
 
 _LEAST, _MOST = CHUNK_BYTES // 2, CHUNK_BYTES * 2
 """Between these, a chunk that fits the files is better than one nearer to ``CHUNK_BYTES``."""
+
+_PART_BYTES_MIN = CHUNK_BYTES // 8
 
 _SMALL_FILE_BYTES = 4 << 10
 _SMALL_FILES_BYTES = 16 << 10
@@ -36,7 +38,9 @@ class ChunkPlan:
 
     def __str__(self) -> str:
         if self.shape:
-            return f"chunks of {' x '.join(map(str, self.shape))} = {_size(self.nbytes)}"
+            text = f"chunks of {' x '.join(map(str, self.shape))} = {_size(self.nbytes)}"
+            parts = self.rows * self.row_bytes / self.nbytes
+            return f"{text}; one row fills {_short(parts)}" if self.rows == 1 else text
         text = f"chunks of {self.rows} row{'s' * (self.rows != 1)} = {_size(self.nbytes)}"
         if not self.file_rows:
             return text
@@ -51,8 +55,12 @@ def plan_chunks(
     *,
     compressed: bool = False,
     asked: int | None = None,
+    row_shape: tuple[int, ...] = (),
 ) -> ChunkPlan:
-    """The chunks of a dataset whose files hold about ``file_rows`` rows; ``asked`` wins."""
+    """The chunks of a dataset whose files hold about ``file_rows`` rows; ``asked`` wins.
+
+    With ``row_shape`` a large row may be several, one after the other.
+    """
     file_rows = file_rows or None
     if asked is not None:
         rows = asked
@@ -60,6 +68,10 @@ def plan_chunks(
         rows = _compressed(row_bytes, file_rows)
     else:
         rows = _aligned(row_bytes, file_rows) or _filling(CHUNK_BYTES, row_bytes)
+        if row_bytes > CHUNK_BYTES and row_shape:
+            value_bytes = row_bytes // math.prod(row_shape)
+            part = _part(row_shape, value_bytes)
+            return ChunkPlan(1, row_bytes, file_rows, part, value_bytes if part else 0)
     return ChunkPlan(rows, row_bytes, file_rows)
 
 
@@ -89,6 +101,22 @@ def _aligned(row_bytes: int, file_rows: int | None) -> int | None:
     return min(
         fitting, key=lambda rows: abs(math.log(rows * row_bytes / CHUNK_BYTES)), default=None
     )
+
+
+def _part(row_shape: tuple[int, ...], value_bytes: int) -> tuple[int, ...]:
+    """The largest chunk of at most ``CHUNK_BYTES`` of which a row is several, none cut short.
+
+    (): there is none of a reasonable size.
+    """
+    step, axis = value_bytes, len(row_shape) - 1
+    while axis and step * row_shape[axis] <= CHUNK_BYTES:
+        step *= row_shape[axis]
+        axis -= 1
+    size = row_shape[axis]
+    count = next((n for n in range(min(size, CHUNK_BYTES // step), 0, -1) if size % n == 0), 0)
+    if count * step < _PART_BYTES_MIN:
+        return ()
+    return (1, *(1,) * axis, count, *row_shape[axis + 1 :])
 
 
 def _filling(nbytes: int, row_bytes: int) -> int:

@@ -1,4 +1,4 @@
-"""What a loss of power must not undo."""
+"""What Python's own modules do not say of files and directories."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def device(path: Path) -> int:
+    """The file system on which ``path`` stands, or would be made."""
+    return next(p for p in (path, *path.parents) if p.exists()).stat().st_dev

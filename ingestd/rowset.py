@@ -37,7 +37,7 @@ class RowSet:
     def overlaps(self, start: int, stop: int) -> bool:
         """Whether one of the rows ``start`` up to ``stop`` is in it."""
         at = bisect_right(self._stops, start)
-        return at < len(self._starts) and self._starts[at] < stop
+        return start < stop and at < len(self._starts) and self._starts[at] < stop
 
     def covers(self, start: int, stop: int) -> bool:
         """Whether all of the rows ``start`` up to ``stop`` are in it."""

@@ -64,6 +64,7 @@ def _chunks(dataset: Dataset) -> str:
         1 if dataset.stack else None,
         compressed=compressed,
         asked=dataset.chunk_rows,
+        row_shape=() if dataset.place_capture or dataset.filters else dataset.row_shape or (),
     )
     if dataset.chunk_rows or dataset.stack or dataset.row_bytes > CHUNK_BYTES:
         return f", in {plan}"

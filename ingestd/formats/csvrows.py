@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ingestd.errors import BadFile
-from ingestd.formats import csvlines
+from ingestd.formats import csvarrow, csvlines
 from ingestd.formats.csvlines import Dialect
 
 PARSED = "bBhHiIlLqQefdFD"
@@ -94,7 +94,10 @@ def parse(
 def _try_numbers(
     block: bytearray, dialect: Dialect, columns: int, wanted: Wanted, missing: frozenset[str]
 ) -> _Read | None:
-    """What numpy reads without help. None: a value may be missing."""
+    """What is read without cutting lines. None: a value may be missing."""
+    read = csvarrow.read_numbers(block, dialect.delimiter, columns, wanted.columns)
+    if read is not None:
+        return _Read(read)
     try:
         return _Read(_numbers(block, dialect, columns, wanted.columns))
     except ValueError:
@@ -105,49 +108,33 @@ def _try_numbers(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What was read. ``numbers``: an axis of columns, or a field named by number for each.
+    """The columns that were read."""
 
-    ``places``: which of those numbers a column is; None: all columns are there.
-    """
-
-    numbers: np.ndarray | None
-    places: Mapping[int, int] | None = None
+    numbers: Mapping[int, np.ndarray]
     texts: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def infinite(self) -> int:
         """How many of the numbers are infinite."""
-        if self.numbers is None:
-            return 0
-        names = self.numbers.dtype.names
-        arrays = [self.numbers] if names is None else [self.numbers[name] for name in names]
-        return sum(int(np.isinf(a).sum()) for a in arrays if a.dtype.kind in "fc")
+        return sum(int(np.isinf(a).sum()) for a in self.numbers.values() if a.dtype.kind in "fc")
 
     def rows(self, wanted: Wanted) -> np.ndarray:
         """The columns as they are asked for."""
+        read = {**self.numbers, **self.texts}
+        columns = [read[column] for column in wanted.columns]
         if wanted.flat:
-            return np.ascontiguousarray(self._column(next(iter(wanted.columns))))
+            return np.ascontiguousarray(columns[0])
         if wanted.row is None:
-            if self.numbers is not None:
-                return self.numbers
-            return np.stack([self._column(column) for column in wanted.columns], axis=1)
-        first = self._column(next(iter(wanted.columns)))
-        rows = np.empty(len(first), wanted.row)
-        for name, column in zip(wanted.row.names or (), wanted.columns, strict=True):
-            rows[name] = self._column(column)
+            return np.stack(columns, axis=1)
+        rows = np.empty(len(columns[0]), wanted.row)
+        for name, values in zip(wanted.row.names or (), columns, strict=True):
+            rows[name] = values
         return rows
-
-    def _column(self, column: int) -> np.ndarray:
-        if column in self.texts:
-            return self.texts[column]
-        assert self.numbers is not None
-        place = column if self.places is None else self.places[column]
-        return self.numbers[:, place] if self.numbers.ndim == 2 else self.numbers[str(place)]
 
 
 def _numbers(
     block: bytes | bytearray, dialect: Dialect, columns: int, wanted: Mapping[int, np.dtype[Any]]
-) -> np.ndarray:
-    """The wanted columns, numbers all; see ``_Read``.
+) -> dict[int, np.ndarray]:
+    """The wanted columns, numbers all.
 
     :raises ValueError: a cell is none, or a row has another number of cells.
     """
@@ -163,7 +150,7 @@ def _numbers(
         )
     if alike and rows.shape[1] != columns:
         raise ValueError(f"rows of {rows.shape[1]} cells")
-    return rows
+    return {column: rows[:, column] if alike else rows[str(column)] for column in wanted}
 
 
 def _fields(columns: int, wanted: Mapping[int, np.dtype[Any]]) -> list[Any]:
@@ -204,11 +191,11 @@ def _cut(
         lines.append(",".join(values))
     arrays = {column: _fixed(values, wanted.columns[column]) for column, values in texts.items()}
     if not numbers:
-        return _Read(None, texts=arrays)
+        return _Read({}, arrays)
     plain = Dialect(",", "", "utf-8")
     dtypes = {place: wanted.columns[column] for place, column in enumerate(numbers)}
     read = _numbers("\n".join(lines).encode(), plain, len(numbers), dtypes)
-    return _Read(read, {column: place for place, column in enumerate(numbers)}, arrays)
+    return _Read({column: read[place] for place, column in enumerate(numbers)}, arrays)
 
 
 def _fixed(values: list[bytes], dtype: np.dtype[Any]) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import typing
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ import numpy as np
 import xxhash
 
 from ingestd.config import Captures, Source
+from ingestd.disk import device
 from ingestd.errors import BadFile
 from ingestd.formats import OpenFile
 from ingestd.journal import log
@@ -53,6 +55,10 @@ FAILURES_MAX = 8
 """After so many files of a task that only seemed alike (other people's, say) no more are tried."""
 
 _OUT_OF_REACH_SECONDS = 5.0
+
+_FORGET_BYTES_MIN = 1 << 20
+_ON_DISK_SECONDS = 60.0
+"""By then the kernel has written to the disk what somebody wrote to a file."""
 
 
 class Decoder:
@@ -222,11 +228,14 @@ class Decoder:
             },
         )
         digests = {}
+        forget = len(plan) == 1 and _read_once(source, file.stat())
         for dataset, (member, row_type) in plan.items():
             hasher = xxhash.xxh3_128()
             stack = datasets[dataset].stack
             for rows in self._rows(ticket, opened, member, row_type, stack):
                 hasher.update(rows.reshape(-1).view(np.uint8).data)
+                if forget:
+                    file.forget()
                 yield Block(dataset, rows)
             digests[dataset] = hasher.hexdigest()
         digest = file.digest()
@@ -313,6 +322,21 @@ class Decoder:
             finally:
                 self._reorder.release(ticket, slab_bytes - used)
             yield rows
+
+
+def _read_once(source: Source, status: os.stat_result) -> bool:
+    """Whether a large file lies there for long, and is renamed once it was read.
+
+    Of a backlog that memory could not hold, it would push out what readers read of the output.
+    A new file stays: it may not be on the disk yet, and others may want it too.
+    """
+    done = source.after.directory
+    return (
+        status.st_size >= _FORGET_BYTES_MIN
+        and time.time() - status.st_mtime > _ON_DISK_SECONDS
+        and done is not None
+        and device(done) == status.st_dev
+    )
 
 
 def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> Iterator[np.ndarray]:

@@ -46,6 +46,10 @@ class DropReader(io.RawIOBase):
         self._at = at
         return self._hasher.hexdigest()
 
+    def forget(self) -> None:
+        """Give the memory in which the kernel keeps what stands before here to what is written."""
+        os.posix_fadvise(self._fd, 0, self._at, os.POSIX_FADV_DONTNEED)
+
     # io.RawIOBase
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]

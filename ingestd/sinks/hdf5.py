@@ -30,7 +30,7 @@ from ingestd.sinks.hdf5_compressed import CompressedDataset, Kept
 from ingestd.sinks.hdf5_create import create
 from ingestd.sinks.hdf5_edit import LIBVER, edit
 from ingestd.sinks.hdf5_placed import PlacedDataset, blank
-from ingestd.sinks.hdf5_plain import PlainDataset, open_dataset
+from ingestd.sinks.hdf5_plain import PlainDataset, consecutive, open_dataset
 from ingestd.sinks.reserve import Reserve
 from ingestd.sinks.workers import Workers
 
@@ -252,7 +252,7 @@ class Hdf5Sink:
         open_ = functools.partial(open_dataset, self._file, name)
         made = open_().get_create_plist()
         # Parts of rows are gathered too: HDF5 would write each row of them by itself.
-        plain = not made.get_nfilters() and made.get_chunk()[1:] == open_().shape[1:]
+        plain = not made.get_nfilters() and consecutive(made.get_chunk(), open_().shape[1:])
         placed = self._is_placed(name)
         if placed:
             self._places[name] = _places(made.get_chunk(), open_().shape[1:])

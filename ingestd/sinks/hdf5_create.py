@@ -29,11 +29,12 @@ def create(
     :raises ValueError, TypeError: HDF5 cannot hold such a dataset.
     """
     for name, spec in specs.items():
+        plan = chunk_plan(spec)
         dataset = file.create_dataset(
             name,
             shape=(0, *spec.type.row_shape),
             maxshape=(None, *spec.type.row_shape),
-            chunks=spec.chunks or (chunk_plan(spec).rows, *spec.type.row_shape),
+            chunks=plan.shape or (plan.rows, *spec.type.row_shape),
             dtype=spec.type.dtype,
             fillvalue=spec.fill,
             track_times=False,
@@ -71,6 +72,8 @@ def chunk_plan(spec: DatasetSpec) -> ChunkPlan:
         spec.file_rows,
         compressed=spec.compression != "none",
         asked=spec.chunks[0] if spec.chunks else spec.chunk_rows,
+        # Rows at stated places would have an index so many times as long.
+        row_shape=() if spec.placed or spec.filters else spec.type.row_shape,
     )
     if spec.chunks is None:
         return plan

@@ -3,6 +3,9 @@ megabyte at a time, and every flush hands over all."""
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import h5py
 import numpy as np
 from h5py import h5d, h5f, h5p, h5s, h5t
@@ -42,6 +45,17 @@ def memory_type(dtype: np.dtype) -> h5t.TypeID:
     return h5t.py_create(dtype, logical=True)
 
 
+def consecutive(chunk: tuple[int, ...], row_shape: tuple[int, ...]) -> bool:
+    """Whether rows one after the other are chunks one after the other, byte by byte."""
+    shape = (chunk[0], *row_shape)
+    whole = len(shape)
+    while whole and chunk[whole - 1] == shape[whole - 1]:
+        whole -= 1
+    # Before the axes that are whole, one that is cut evenly, and before that one of each.
+    cut = max(0, whole - 1)
+    return shape[cut] % chunk[cut] == 0 and all(size == 1 for size in chunk[:cut])
+
+
 class PlainDataset:
     """One open dataset and the rows that wait to be written to it together."""
 
@@ -51,8 +65,11 @@ class PlainDataset:
         shape = dataset.shape
         self.type = row_type(dataset)
         self._memory = memory_type(self.type.dtype)
-        chunk_rows = dataset.get_create_plist().get_chunk()[0]
-        self._full_rows = min(chunk_rows, max(1, CHUNK_BYTES // self.type.row_bytes))
+        chunk = dataset.get_create_plist().get_chunk()
+        self._full_rows = min(chunk[0], max(1, CHUNK_BYTES // self.type.row_bytes))
+        # What chunks hold, if HDF5 stores the very bytes that NumPy has, one after the other.
+        alike = self._memory == dataset.get_type() and consecutive(chunk, self.type.row_shape)
+        self._direct = chunk if alike else None
         self._written = self.visible = int(shape[0])
         self._waiting: list[np.ndarray] = []
         self._waiting_rows = 0
@@ -94,10 +111,37 @@ class PlainDataset:
         )
         stop = self._written + len(rows)
         self._id.set_extent((stop, *self.type.row_shape))
-        write_rows(self._id, self._written, rows, self._memory)
+        self._write_new(self._written, rows)
         self._written = stop
         self._waiting.clear()
         self._waiting_rows = 0
+
+    def _write_new(self, start: int, rows: np.ndarray) -> None:
+        """Write ``rows``, of which none was there before, at ``start``.
+
+        HDF5 would fill and copy each new chunk first; one that ``rows`` fill goes as it is.
+        """
+        if self._direct is None:
+            write_rows(self._id, start, rows, self._memory)
+            return
+        chunk_rows = self._direct[0]
+        head = min(-start % chunk_rows, len(rows))
+        tail = len(rows) - (len(rows) - head) % chunk_rows
+        if head:
+            write_rows(self._id, start, rows[:head], self._memory)
+        if head < tail:
+            self._write_chunks(start + head, rows[head:tail])
+        if tail < len(rows):
+            write_rows(self._id, start + tail, rows[tail:], self._memory)
+
+    def _write_chunks(self, start: int, rows: np.ndarray) -> None:
+        assert self._direct is not None
+        shape = (len(rows), *self.type.row_shape)
+        origins = itertools.product(*map(range, (0, *(0 for _ in shape[1:])), shape, self._direct))
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+        size = math.prod(self._direct) * self.type.dtype.itemsize
+        for at, origin in zip(range(0, len(data), size), origins, strict=True):
+            self._id.write_direct_chunk((start + origin[0], *origin[1:]), data[at : at + size])
 
     def flushed(self) -> None:
         """The file was flushed."""

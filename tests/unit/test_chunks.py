@@ -1,12 +1,15 @@
-"""Chunks hold whole rows, of a size that reads well, and end where files end if they can."""
+"""Chunks are of a size that reads well, and end where rows and files end if they can."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.chunks import ChunkPlan, plan_chunks
+from ingestd.sinks.hdf5_plain import consecutive
 
 KIB, MIB = 1 << 10, 1 << 20
 FRAME = 2 * MIB
@@ -84,6 +87,37 @@ def test_small_files_are_never_torn_by_compressed_chunks(row_bytes, file_rows) -
         assert plan.rows % file_rows == 0
 
 
+@pytest.mark.parametrize(
+    ("row_shape", "value_bytes", "chunk"),
+    [
+        ((1024, 1024), 2, (1, 512, 1024)),
+        ((1000, 1000), 4, (1, 250, 1000)),
+        ((4, 2048, 2048), 2, (1, 1, 256, 2048)),
+        ((1 << 21,), 8, (1, 1 << 17)),
+        # Nothing divides a prime; nor is a value cut.
+        ((1447, 1447), 2, ()),
+        ((2,), 3 * MIB, ()),
+        # One that is not large, or that somebody has decided on, stays whole.
+        ((512, 1024), 2, ()),
+    ],
+)
+def test_large_rows_are_several_chunks_of_a_mebibyte(row_shape, value_bytes, chunk) -> None:
+    row_bytes = math.prod(row_shape) * value_bytes
+
+    assert plan_chunks(row_bytes, 1, row_shape=row_shape).shape == chunk
+    assert plan_chunks(row_bytes, 1, row_shape=row_shape, compressed=True).shape == ()
+    assert plan_chunks(row_bytes, 1, row_shape=row_shape, asked=1).shape == ()
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=4), st.sampled_from([1, 2, 4, 8, 16]))
+def test_parts_of_a_row_make_it_up_byte_by_byte(row_shape, value_bytes) -> None:
+    plan = plan_chunks(math.prod(row_shape) * value_bytes, None, row_shape=tuple(row_shape))
+
+    if plan.shape:
+        assert MIB // 8 <= plan.nbytes <= MIB
+        assert consecutive(plan.shape, tuple(row_shape))
+
+
 @given(sizes, counts, st.booleans(), counts)
 def test_what_was_asked_for_is_what_one_gets(row_bytes, file_rows, compressed, asked) -> None:
     plan = plan_chunks(row_bytes, file_rows, compressed=compressed, asked=asked)
@@ -99,6 +133,11 @@ def test_what_was_asked_for_is_what_one_gets(row_bytes, file_rows, compressed, a
         (ChunkPlan(16000, 64, 1000), "chunks of 16000 rows = 1000 KiB; one holds 16 files"),
         (ChunkPlan(10, 8, 25), "chunks of 10 rows = 80 bytes; one file fills 2.5"),
         (ChunkPlan(16384, 64), "chunks of 16384 rows = 1 MiB"),
+        (
+            ChunkPlan(1, FRAME, 1, (1, 512, 1024), 2),
+            "chunks of 1 x 512 x 1024 = 1 MiB; one row fills 2",
+        ),
+        (ChunkPlan(16, FRAME, 1, (16, 256, 256), 2), "chunks of 16 x 256 x 256 = 2 MiB"),
     ],
 )
 def test_a_plan_says_what_it_is(plan, text) -> None:

@@ -155,7 +155,8 @@ def test_check_leaves_out_the_chunks_of_a_dataset_that_is_there(tmp_path) -> Non
 def test_check_says_of_the_chunks_what_the_config_tells(tmp_path) -> None:
     said = {
         "{}": "",
-        "{dtype: u2, row_shape: [1024, 1024]}": ", in chunks of 1 row = 2 MiB",
+        "{dtype: u2, row_shape: [1024, 1024]}": ", in chunks of 1 x 512 x 1024 = 1 MiB; "
+        "one row fills 2",
         "{dtype: u2, row_shape: [32], stack: true}": ", in chunks of 16384 rows = 1 MiB; one holds "
         "16384 files",
         "{dtype: u2, row_shape: [32], chunk_rows: 10}": ", in chunks of 10 rows = 640 bytes",

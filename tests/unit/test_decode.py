@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
+import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -32,7 +35,7 @@ from ingestd.model import (
 from ingestd.pipeline import decode as decode_module
 from ingestd.pipeline import plan as plan_module
 from ingestd.pipeline.bundle import Likes
-from ingestd.pipeline.decode import Decoder
+from ingestd.pipeline.decode import SLAB_BYTES_MAX, Decoder
 from ingestd.pipeline.plan import cast, plan_rows
 from ingestd.pipeline.reorder import Closed, Reorder
 from ingestd.readers import parent
@@ -116,6 +119,40 @@ def test_the_same_rows_have_the_same_digest_however_they_are_cut(tmp_path, monke
 
     assert whole[-1] == cut[-1]
     assert len(cut) > len(whole)
+
+
+@pytest.mark.skipif(shutil.which("fincore") is None, reason="apt install util-linux")
+@pytest.mark.parametrize(
+    ("options", "age_seconds", "kept"),
+    [({}, 3600, False), ({}, 1, True), ({"after": "keep"}, 3600, True)],
+    ids=["moved", "young", "kept"],
+)
+def test_a_backlog_pushes_nothing_out_of_memory(tmp_path, options, age_seconds, kept) -> None:
+    source = make_source(tmp_path, **options)
+    name = saved(source, np.arange(3 << 20))
+    path = source.drop / name
+    with path.open() as file:
+        os.fsync(file)
+    if _file_system(path) == "tmpfs":
+        pytest.skip("the temporary directory is in memory itself")
+    written = time.time() - age_seconds
+    os.utime(path, (written, written))
+    assert _resident_bytes(path) >= path.stat().st_size
+
+    decoded(source, name)
+
+    resident = _resident_bytes(path)
+    assert resident >= path.stat().st_size if kept else resident <= SLAB_BYTES_MAX
+
+
+def _resident_bytes(path: Path) -> int:
+    """How much of it the kernel keeps in memory."""
+    said = subprocess.check_output(["fincore", "--bytes", "--noheadings", "--output", "RES", path])
+    return int(said)
+
+
+def _file_system(path: Path) -> str:
+    return subprocess.check_output(["stat", "-f", "-c", "%T", path], text=True).strip()
 
 
 def test_a_file_without_rows_is_no_failure(tmp_path) -> None:

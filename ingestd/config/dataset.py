@@ -223,7 +223,7 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     ] = Field(
         None,
         description="Shape of a chunk that is only a part of its rows, such as [16, 256, 256]; "
-        "null: whole rows, chunk_rows of them",
+        "null: chunk_rows of them, or what auto makes of a large row",
     )
     compression: CompressionField = Field(
         default_factory=lambda: Compression("none"),

@@ -92,7 +92,8 @@ class CsvOptions(FormatOptions):
 class Csv:
     """The format ``csv``. A run of ``slabs`` takes four slabs of memory and 16 MiB at the most.
 
-    numpy's parser of text needs the interpreter's lock: several files do not parse in parallel.
+    numpy's parser of text needs the interpreter's lock: several files do not parse in parallel,
+    unless pyarrow reads them (``csvarrow``).
     """
 
     name: str = "csv"

@@ -32,6 +32,9 @@ COMMANDS = {
 """Each command: its module, which is imported only when the command is called, and what it does."""
 
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -51,11 +54,17 @@ class _Commands(click.Group):
 
 def _imported(module: str) -> ModuleType:
     """The module. What an import makes stays until the end: looking for garbage among it, now and
-    when the process ends, would take a fifth of a short command's time."""
+    when the process ends, would take a fifth of a short command's time. NumPy's algebra would
+    start a thread for each core, which take a tenth; files are decoded side by side anyway."""
     gc.disable()
+    asked = os.environ.get(_BLAS_THREADS)
+    os.environ[_BLAS_THREADS] = asked or "1"
     try:
         return importlib.import_module(f"ingestd.cli.{module}")
     finally:
+        # Programs that this one starts have theirs.
+        if asked is None:
+            del os.environ[_BLAS_THREADS]
         gc.freeze()
         gc.enable()
 

@@ -13,8 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ingestd.journal import log
+
 BLOCK_BYTES_MIN = 64 << 10
 """Below, importing pyarrow takes longer than numpy does."""
+
+_COLUMN_BYTES_MIN = 2 << 10
+"""pyarrow takes some 20 us for each column of a block."""
 
 _DELIMITERS = frozenset(",;\t|")
 _DECIMAL = b"0123456789+-.eE \r\n"
@@ -25,18 +30,26 @@ def read_numbers(
     delimiter: str | None,
     columns: int,
     wanted: Mapping[int, np.dtype[Any]],
-) -> dict[int, np.ndarray] | None:
-    """The columns of ``wanted`` that ``block`` has among its ``columns``; None: ask numpy."""
-    arrow = _arrow() if len(block) >= BLOCK_BYTES_MIN else None
-    if arrow is None or delimiter is None or delimiter not in _DELIMITERS:
+) -> np.ndarray | None:
+    """The columns of ``wanted`` that ``block`` has among its ``columns``; None: ask numpy.
+
+    An axis of columns where they are ``alike``, else a field named by number for each.
+    """
+    if len(block) < max(BLOCK_BYTES_MIN, _COLUMN_BYTES_MIN * columns):
+        return None
+    if delimiter is None or delimiter not in _DELIMITERS:
+        return None
+    if any(dtype.kind not in "fiu" or dtype.char == "g" for dtype in wanted.values()):
         return None
     if block.translate(None, _DECIMAL + delimiter.encode()):
         return None
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
         return None
-    types = {str(column): _READ_AS.get(dtype.kind) for column, dtype in wanted.items()}
-    if None in types.values():
+    arrow = _arrow()
+    if arrow is None:
         return None
+    # numpy too makes a float32 of the float64 next to the text.
+    types = {str(c): "float64" if d.kind == "f" else d.name for c, d in wanted.items()}
     try:
         table = arrow.csv.read_csv(
             arrow.BufferReader(arrow.py_buffer(block)),
@@ -50,36 +63,41 @@ def read_numbers(
                 column_types=types, null_values=[], include_columns=list(types)
             ),
         )
-    except arrow.ArrowInvalid:
+    except arrow.ArrowException:
         return None
-    read = {column: _values(table.column(str(column))) for column in wanted}
-    held = all(_holds(dtype, read[column]) for column, dtype in wanted.items())
+    whole = alike(columns, wanted)
+    rows = (
+        np.empty((table.num_rows, columns), wanted[0])
+        if whole
+        else np.empty(table.num_rows, [(str(column), dtype) for column, dtype in wanted.items()])
+    )
     with np.errstate(over="ignore"):
-        return {c: read[c].astype(dtype) for c, dtype in wanted.items()} if held else None
+        for column in wanted:
+            target = rows[:, column] if whole else rows[str(column)]
+            target[:] = _values(table.column(str(column)))
+    return rows
 
 
-_READ_AS = {"f": "float64", "i": "int64", "u": "uint64"}
-"""numpy too makes a float32 of the float64 next to the text."""
+def alike(columns: int, wanted: Mapping[int, np.dtype[Any]]) -> bool:
+    """Whether all of the ``columns`` are wanted, and of one dtype."""
+    return len(wanted) == columns and len(set(wanted.values())) == 1
 
 
 def _values(column: Any) -> np.ndarray:
     # Not by its to_numpy, which imports pandas if that is there.
     values = column.combine_chunks()
-    _, data = values.buffers()
-    return np.frombuffer(data, values.type.to_pandas_dtype(), len(values), values.offset * 8)
-
-
-def _holds(dtype: np.dtype[Any], values: np.ndarray) -> bool:
-    if dtype.kind == "f":
-        return dtype.itemsize <= values.itemsize
-    limits = np.iinfo(dtype)
-    return not len(values) or bool(limits.min <= values.min() and values.max() <= limits.max)
+    dtype = np.dtype(values.type.to_pandas_dtype())
+    return np.frombuffer(values.buffers()[1], dtype, len(values), values.offset * dtype.itemsize)
 
 
 @functools.cache
 def _arrow() -> Any:
     try:
         importlib.import_module("pyarrow.csv")
+        return importlib.import_module("pyarrow")
     except ImportError:
         return None
-    return importlib.import_module("pyarrow")
+    # One that does not fit this numpy, say. Nobody asked for it.
+    except Exception as error:  # noqa: BLE001
+        log.warning("pyarrow cannot be imported; numpy reads all .csv files: %s", error)
+        return None

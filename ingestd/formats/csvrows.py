@@ -108,37 +108,53 @@ def _try_numbers(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The columns that were read."""
+    """What was read. ``numbers``: an axis of columns, or a field named by number for each.
 
-    numbers: Mapping[int, np.ndarray]
+    ``places``: which of those numbers a column is; None: all columns are there.
+    """
+
+    numbers: np.ndarray | None
+    places: Mapping[int, int] | None = None
     texts: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def infinite(self) -> int:
         """How many of the numbers are infinite."""
-        return sum(int(np.isinf(a).sum()) for a in self.numbers.values() if a.dtype.kind in "fc")
+        if self.numbers is None:
+            return 0
+        names = self.numbers.dtype.names
+        arrays = [self.numbers] if names is None else [self.numbers[name] for name in names]
+        return sum(int(np.isinf(a).sum()) for a in arrays if a.dtype.kind in "fc")
 
     def rows(self, wanted: Wanted) -> np.ndarray:
         """The columns as they are asked for."""
-        read = {**self.numbers, **self.texts}
-        columns = [read[column] for column in wanted.columns]
         if wanted.flat:
-            return np.ascontiguousarray(columns[0])
+            return np.ascontiguousarray(self._column(next(iter(wanted.columns))))
         if wanted.row is None:
-            return np.stack(columns, axis=1)
-        rows = np.empty(len(columns[0]), wanted.row)
-        for name, values in zip(wanted.row.names or (), columns, strict=True):
-            rows[name] = values
+            if self.numbers is not None:
+                return self.numbers
+            return np.stack([self._column(column) for column in wanted.columns], axis=1)
+        first = self._column(next(iter(wanted.columns)))
+        rows = np.empty(len(first), wanted.row)
+        for name, column in zip(wanted.row.names or (), wanted.columns, strict=True):
+            rows[name] = self._column(column)
         return rows
+
+    def _column(self, column: int) -> np.ndarray:
+        if column in self.texts:
+            return self.texts[column]
+        assert self.numbers is not None
+        place = column if self.places is None else self.places[column]
+        return self.numbers[:, place] if self.numbers.ndim == 2 else self.numbers[str(place)]
 
 
 def _numbers(
     block: bytes | bytearray, dialect: Dialect, columns: int, wanted: Mapping[int, np.dtype[Any]]
-) -> dict[int, np.ndarray]:
-    """The wanted columns, numbers all.
+) -> np.ndarray:
+    """The wanted columns, numbers all; see ``_Read``.
 
     :raises ValueError: a cell is none, or a row has another number of cells.
     """
-    alike = len(wanted) == columns and len(set(wanted.values())) == 1
+    alike = csvarrow.alike(columns, wanted)
     with np.errstate(over="ignore"):
         rows = np.loadtxt(
             io.BytesIO(block),
@@ -150,7 +166,7 @@ def _numbers(
         )
     if alike and rows.shape[1] != columns:
         raise ValueError(f"rows of {rows.shape[1]} cells")
-    return {column: rows[:, column] if alike else rows[str(column)] for column in wanted}
+    return rows
 
 
 def _fields(columns: int, wanted: Mapping[int, np.dtype[Any]]) -> list[Any]:
@@ -191,11 +207,11 @@ def _cut(
         lines.append(",".join(values))
     arrays = {column: _fixed(values, wanted.columns[column]) for column, values in texts.items()}
     if not numbers:
-        return _Read({}, arrays)
+        return _Read(None, texts=arrays)
     plain = Dialect(",", "", "utf-8")
     dtypes = {place: wanted.columns[column] for place, column in enumerate(numbers)}
     read = _numbers("\n".join(lines).encode(), plain, len(numbers), dtypes)
-    return _Read({column: read[place] for place, column in enumerate(numbers)}, arrays)
+    return _Read(read, {column: place for place, column in enumerate(numbers)}, arrays)
 
 
 def _fixed(values: list[bytes], dtype: np.dtype[Any]) -> np.ndarray:

@@ -325,18 +325,19 @@ class Decoder:
 
 
 def _read_once(source: Source, status: os.stat_result) -> bool:
-    """Whether a large file lies there for long, and is renamed once it was read.
+    """Whether a large file was written long ago, and is renamed once it was read.
 
     Of a backlog that memory could not hold, it would push out what readers read of the output.
     A new file stays: it may not be on the disk yet, and others may want it too.
     """
     done = source.after.directory
-    return (
-        status.st_size >= _FORGET_BYTES_MIN
-        and time.time() - status.st_mtime > _ON_DISK_SECONDS
-        and done is not None
-        and device(done) == status.st_dev
-    )
+    old = time.time() - status.st_mtime > _ON_DISK_SECONDS
+    if done is None or status.st_size < _FORGET_BYTES_MIN or not old:
+        return False
+    try:
+        return device(done) == status.st_dev
+    except OSError:
+        return False  # whoever moves the file will say so
 
 
 def _stacked(slabs: Iterator[np.ndarray], row_type: RowType) -> Iterator[np.ndarray]:

@@ -48,7 +48,8 @@ class DropReader(io.RawIOBase):
 
     def forget(self) -> None:
         """Give the memory in which the kernel keeps what stands before here to what is written."""
-        os.posix_fadvise(self._fd, 0, self._at, os.POSIX_FADV_DONTNEED)
+        if self._at:  # 0 would be all of it
+            os.posix_fadvise(self._fd, 0, self._at, os.POSIX_FADV_DONTNEED)
 
     # io.RawIOBase
 

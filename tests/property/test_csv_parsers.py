@@ -28,7 +28,7 @@ _tables = st.integers(1, 4).flatmap(
         st.lists(_cells, min_size=columns, max_size=columns), min_size=1, max_size=8
     )
 )
-_dtypes = st.sampled_from("bBhHiIqQefdg")
+_dtypes = st.sampled_from([*"bBhHiIqQefdg", ">i4", ">f8", ">f4"])
 
 
 @given(_tables, st.sampled_from(",;\t| "), _dtypes, st.sampled_from(["\n", "\r\n", "\n\n"]))
@@ -38,6 +38,7 @@ _dtypes = st.sampled_from("bBhHiIqQefdg")
 @example([["1.", ".5", "1e5", "1E+5", " 2 "]], ";", "d", "\n")
 @example([["1", ""], ["2", "3"]], ",", "d", "\n")
 @example([["1"], [" "], ["2"]], ",", "d", "\n")
+@example([["127"], ["-128"], ["128"]], ",", "b", "\n")
 def test_it_reads_what_numpy_reads_or_leaves_it_to_numpy(table, delimiter, char, end) -> None:
     text = "".join(delimiter.join(cells) + end for cells in table).encode()
     dtype = np.dtype(char)
@@ -62,8 +63,30 @@ def test_large_blocks_of_plain_numbers_are_read_by_pyarrow() -> None:
 
     expected = np.loadtxt(io.BytesIO(text), delimiter=",")
     assert read is not None
-    assert np.array_equal(read[0], expected[:, 0])
-    assert np.array_equal(read[2], expected[:, 2].astype("f4"))
+    assert np.array_equal(read["0"], expected[:, 0])
+    assert np.array_equal(read["2"], expected[:, 2].astype("f4"))
+
+
+def test_many_columns_are_left_to_numpy() -> None:
+    line = b"1.5," * 999 + b"1.5\n"
+    wanted = dict.fromkeys(range(1000), np.dtype("f8"))
+
+    assert csvarrow.read_numbers(bytearray(line * 20), ",", 1000, wanted) is None
+    assert csvarrow.read_numbers(bytearray(line * 600), ",", 1000, wanted) is not None
+
+
+def test_a_pyarrow_that_does_not_work_is_not_used(monkeypatch) -> None:
+    def fails(name: str) -> None:
+        raise AttributeError("_ARRAY_API not found")
+
+    csvarrow._arrow.cache_clear()
+    monkeypatch.setattr(csvarrow.importlib, "import_module", fails)
+    text = b"1.5,2\n" * 20_000
+
+    rows = _read(text, ",", np.dtype("f8"))
+
+    csvarrow._arrow.cache_clear()
+    assert np.array_equal(rows, np.tile([1.5, 2], (20_000, 1)))
 
 
 def _read(text: bytes, delimiter: str, dtype: np.dtype) -> np.ndarray | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -143,6 +144,18 @@ def test_a_backlog_pushes_nothing_out_of_memory(tmp_path, options, age_seconds, 
 
     resident = _resident_bytes(path)
     assert resident >= path.stat().st_size if kept else resident <= SLAB_BYTES_MAX
+
+
+def test_where_files_go_may_be_out_of_sight(tmp_path, monkeypatch) -> None:
+    def fails(path: Path) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(decode_module, "device", fails)
+    source = make_source(tmp_path)
+    name = saved(source, np.arange(3 << 20))
+    os.utime(source.drop / name, (0, 0))
+
+    assert isinstance(decoded(source, name)[-1], Decoded)
 
 
 def _resident_bytes(path: Path) -> int:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import click
 
-from ingestd.chunks import CHUNK_BYTES, plan_chunks
+from ingestd.chunks import CHUNK_BYTES
 from ingestd.cli import config_path
 from ingestd.config import Dataset, Source, config_name, load
 from ingestd.errors import ConfigError
 from ingestd.formats.registry import formats, missing
+from ingestd.model import RowType
 from ingestd.pipeline.transform import check_parts
+from ingestd.sinks import DatasetSpec
+from ingestd.sinks.hdf5_create import chunk_plan
 
 
 @click.command()
@@ -56,19 +59,23 @@ def _chunks(dataset: Dataset) -> str:
     """What can be said of the chunks before a file is there."""
     if dataset.chunks is not None:
         return f", in chunks of {' x '.join(map(str, dataset.chunks))}"
-    if dataset.row_bytes is None:
+    dtype, row_shape = dataset.numpy_dtype, dataset.row_shape
+    if dtype is None or row_shape is None:
         return ""
-    compressed = dataset.compression.name != "none"
-    plan = plan_chunks(
-        dataset.row_bytes,
-        1 if dataset.stack else None,
-        compressed=compressed,
-        asked=dataset.chunk_rows,
-        row_shape=() if dataset.place_capture or dataset.filters else dataset.row_shape or (),
+    row_type = RowType(dtype, row_shape)
+    plan = chunk_plan(
+        DatasetSpec(
+            row_type,
+            dataset.chunk_rows,
+            dataset.compression.name,
+            file_rows=1 if dataset.stack else None,
+            filters=dataset.filters,
+            placed=dataset.place_capture is not None,
+        )
     )
-    if dataset.chunk_rows or dataset.stack or dataset.row_bytes > CHUNK_BYTES:
+    if dataset.chunk_rows or dataset.stack or row_type.row_bytes > CHUNK_BYTES:
         return f", in {plan}"
-    about = "" if compressed else f" of about {plan.rows} rows"
+    about = "" if dataset.compression.name != "none" else f" of about {plan.rows} rows"
     return f", in chunks{about} fitted to the first file"
 
 

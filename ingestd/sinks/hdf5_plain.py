@@ -137,7 +137,7 @@ class PlainDataset:
     def _write_chunks(self, start: int, rows: np.ndarray) -> None:
         assert self._direct is not None
         shape = (len(rows), *self.type.row_shape)
-        origins = itertools.product(*map(range, (0, *(0 for _ in shape[1:])), shape, self._direct))
+        origins = itertools.product(*map(range, itertools.repeat(0), shape, self._direct))
         data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
         size = math.prod(self._direct) * self.type.dtype.itemsize
         for at, origin in zip(range(0, len(data), size), origins, strict=True):

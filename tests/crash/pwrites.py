@@ -14,6 +14,7 @@ import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -244,16 +245,21 @@ def _absolute(path: str, args: str) -> str:
     return os.path.normpath(Path(_text(base[1]) if base else Path.cwd(), path))
 
 
-def in_a_fork(check: Callable[[], object]) -> str | None:
+def in_a_fork(check: Callable[[], object], seconds: int = 60) -> str | None:
     """Run ``check`` in a forked child: None if it returned, else its error, or its fatal signal.
 
-    What HDF5 does to its process on a broken file (a crash, an endless cache) ends with the child.
+    What HDF5 does to its process on a broken file (a crash, an endless cache or loop) ends with
+    the child, which has ``seconds`` (SIGALRM), and with its own children.
     """
     receive, send = os.pipe()
     child = os.fork()
     if not child:
         error = None
         try:
+            os.setpgid(0, 0)
+            # The handler of pytest-timeout is in Python: it would wait for HDF5, too.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(seconds)
             check()
         except BaseException as caught:  # noqa: BLE001 - handed to the parent
             where = traceback.extract_tb(caught.__traceback__)[-1]
@@ -264,6 +270,8 @@ def in_a_fork(check: Callable[[], object]) -> str | None:
     with os.fdopen(receive, "rb") as pipe:
         answer = pipe.read()
     _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
     if os.WIFSIGNALED(status):
         return f"died of {signal.Signals(os.WTERMSIG(status)).name}"
     error = json.loads(answer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import signal
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -47,7 +46,7 @@ def test_after_a_loss_of_power_an_output_is_recovered_or_refused(
     for state in lost(trace, copies, random.Random(count), count):
         shutil.rmtree(tmp_path / "at", ignore_errors=True)
         build(state, copies, tmp_path / "at")
-        error = in_a_fork(lambda: recovered_within_a_minute(tmp_path / "at"))
+        error = in_a_fork(lambda: recovered_and_used(tmp_path / "at", readers=False))
         refused = error is not None and error.startswith("BrokenInvariant")
         ends["recovered" if error is None else "refused" if refused else error] += 1
 
@@ -55,11 +54,6 @@ def test_after_a_loss_of_power_an_output_is_recovered_or_refused(
     wrong = [end for end in ends if not end.startswith(("recovered", "refused", "died of SIG"))]
     assert not wrong
     assert ends["recovered"]
-
-
-def recovered_within_a_minute(at: Path) -> None:
-    signal.alarm(60)
-    recovered_and_used(at, readers=False)
 
 
 def lost(trace: Trace, copies: Path, chance: random.Random, count: int) -> list[State]:

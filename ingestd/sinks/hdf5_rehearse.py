@@ -78,8 +78,12 @@ def main() -> None:
             lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
         )
     for name in names:
-        # An overlay for each: it holds all that is written to it.
-        with open_overlay(path) as overlay, h5py.File(overlay, "r+", libver=LIBVER) as file:
+        # An overlay for each: it holds all that is written to it. Chunks that a cache held back
+        # would be cut before they meet the index.
+        with (
+            open_overlay(path) as overlay,
+            h5py.File(overlay, "r+", libver=LIBVER, rdcc_nbytes=0) as file,
+        ):
             _grow_and_cut(file[f"{layout.GROUP}/{name}"])
             if layout.is_records(name):
                 dataset = file[layout.dataset_path(f"{layout.GROUP}/{name}")]

@@ -1,0 +1,44 @@
+"""An output is written on trial before the daemon writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from outputs import make_output
+
+from ingestd.repair import repair
+from ingestd.sinks.hdf5_rehearse import rehearse
+
+
+def test_a_sound_output_can_be_written_and_is_as_it_was(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [3, 5, 9])
+    before = path.read_bytes()
+
+    assert rehearse(path) is None
+    assert path.read_bytes() == before
+
+
+def test_an_index_whose_next_block_was_lost_is_found(tmp_path: Path) -> None:
+    # The index's first block holds four chunks, and says where the next, which was lost, would be.
+    path = make_output(tmp_path / "out.h5", [16])
+    with h5py.File(path, "r+", libver=("v110", "v114"), rdcc_nbytes=0) as file:
+        file.swmr_mode = True
+        before = path.read_bytes()
+        file["/data"].resize(20, axis=0)
+        file["/data"][16:] = np.ones((4, 2))
+        file.flush()
+        after = path.read_bytes()
+    # Behind the index's first block nothing else changes but by what is new.
+    index, end = after.index(b"EAIB"), len(before)
+    image = after[:48] + before[48:index] + after[index:end] + bytes(len(after) - end)
+    path.write_bytes(image)
+    assert repair(path).opens is None
+    with h5py.File(path) as file:
+        assert np.array_equal(file["/data"][:, 0], range(16))
+
+    problem = rehearse(path)
+
+    assert problem is not None
+    assert "checksum" in problem

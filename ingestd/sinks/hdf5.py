@@ -169,6 +169,7 @@ class Hdf5Sink:
             for live in self._live.values():
                 live.write_out()
             self._say_finished(True)
+            self._sync()
             self._close_file()
         self._workers.stop()
 
@@ -190,6 +191,12 @@ class Hdf5Sink:
                     flag[0] = finished
                     flag.flush()
 
+    def _sync(self) -> None:
+        """A file's mark as open tells recovery to look closely: it must reach the disk before any
+        change does, and leave it after all of them."""
+        h5f.flush(self._file, h5f.SCOPE_GLOBAL)
+        self.barrier()()
+
     def _close_file(self) -> None:
         self._live.clear()
         self._places.clear()
@@ -205,6 +212,8 @@ class Hdf5Sink:
         kept = {
             n: live.keep() for n, live in self._live.items() if isinstance(live, CompressedDataset)
         }
+        if self._file is not None:
+            self._sync()
         self._close_file()
         return kept
 
@@ -240,6 +249,7 @@ class Hdf5Sink:
             self._file = h5f.open(
                 os.fsencode(self.path), h5f.ACC_RDWR | h5f.ACC_SWMR_WRITE, fapl=access
             )
+            self._sync()
             for name in self._names():
                 self._live[name] = self._open_dataset(
                     name, (kept or {}).get(name), (ends or {}).get(name)

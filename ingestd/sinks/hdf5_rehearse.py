@@ -17,6 +17,7 @@ import numpy as np
 from ingestd import layout
 from ingestd.sinks.hdf5_edit import LIBVER, open_overlay
 from ingestd.sinks.hdf5_filters import need_filters
+from ingestd.superblock import SUPERBLOCK_BYTES_MAX, parse
 
 BYTES_MAX = 256 << 20
 """Datasets whose last two chunks are larger than this are not tried: memory is bounded."""
@@ -24,7 +25,7 @@ BYTES_MAX = 256 << 20
 CHUNKS_AHEAD = (*range(32), 64, 128, 256, 512, 1024)
 """Chunks beyond the last one that are tried. Blocks of the index grow, so these meet them all."""
 
-SECONDS = 120.0
+SECONDS = 300.0
 """How long it may take before the file counts as one that holds HDF5 for ever."""
 
 
@@ -51,16 +52,24 @@ def rehearse(path: Path) -> str | None:
     return None
 
 
-def _grow_and_cut(dataset: h5py.Dataset) -> None:
+def _grow_and_cut(dataset: h5py.Dataset, end: int, placed: bool = False) -> None:
     """What the writer may touch: the last chunks, and the index far beyond them.
 
-    The index of the rows to come may be there from before, and torn.
+    The index of the rows to come may be there from before, and torn. ``end`` is the file's; a
+    ``placed`` dataset's rows come in any order.
     """
     rows, chunk_rows = dataset.shape[0], dataset.chunks[0]
     row = np.zeros(dataset.shape[1:], dataset.dtype)
+    far = rows + CHUNKS_AHEAD[-1] * chunk_rows
     if 2 * chunk_rows * row.nbytes > BYTES_MAX:
+        _refuse_beyond(dataset, far, end)
         return
     last = dataset[max(0, rows - 2 * chunk_rows) :]
+    if placed:
+        # From then on the index shows all that it has up to there.
+        dataset.resize(far + 1, axis=0)
+        dataset[far] = row
+    _refuse_beyond(dataset, far, end)
     for ahead in CHUNKS_AHEAD:
         dataset.resize(rows + ahead * chunk_rows + 1, axis=0)
         dataset[rows + ahead * chunk_rows] = row
@@ -69,9 +78,28 @@ def _grow_and_cut(dataset: h5py.Dataset) -> None:
     dataset[rows - len(last) :] = last
 
 
+def _refuse_beyond(dataset: h5py.Dataset, far: int, end: int) -> None:
+    """:raises ValueError: a chunk before row ``far`` is not in the file: what is written next
+    would get the same place."""
+    beyond: list[int] = []
+
+    def look(chunk: h5py.h5d.StoreInfo) -> None:
+        if (
+            chunk.byte_offset + chunk.size > end
+            and chunk.chunk_offset[0] + dataset.chunks[0] <= far
+        ):
+            beyond.append(chunk.chunk_offset[0])
+
+    dataset.id.chunk_iter(look)
+    if beyond:
+        raise ValueError(f"{dataset.name}: the chunk of row {beyond[0]} lies beyond the file's end")
+
+
 def main() -> None:
     """Grow and cut every dataset of the file named on the command line, on an overlay."""
     path = Path(sys.argv[1])
+    with path.open("rb") as start:
+        end = parse(start.read(SUPERBLOCK_BYTES_MAX), 0).end
     names: list[str] = []
     with h5py.File(path, "r", locking=False) as file:
         file[layout.GROUP].visititems(
@@ -84,8 +112,9 @@ def main() -> None:
             open_overlay(path) as overlay,
             h5py.File(overlay, "r+", libver=LIBVER, rdcc_nbytes=0) as file,
         ):
-            _grow_and_cut(file[f"{layout.GROUP}/{name}"])
+            records = file[f"{layout.GROUP}/{name}"]
+            _grow_and_cut(records, end)
             if layout.is_records(name):
-                dataset = file[layout.dataset_path(f"{layout.GROUP}/{name}")]
+                dataset = file[layout.dataset_path(records.name)]
                 need_filters(dataset.id)
-                _grow_and_cut(dataset)
+                _grow_and_cut(dataset, end, layout.PLACED in records.attrs)

@@ -23,10 +23,11 @@ WHY_SKIPPED = "strace is not installed: apt-get install strace"
 
 _CALLS = (
     "pwrite64,pwritev,pwritev2,write,writev,ftruncate,truncate,fallocate,copy_file_range,sendfile,"
-    "rename,renameat,renameat2,unlink,unlinkat,openat"
+    "rename,renameat,renameat2,unlink,unlinkat,openat,fsync,fdatasync"
 )
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)(?:<([^>]*)>)?", re.DOTALL)
 _FD = re.compile(r"\d+<([^>]*)>")
+_SYNC = re.compile(r"f(data)?sync\(")
 _STRING = re.compile(r'"([^"]*)"')
 
 
@@ -73,13 +74,20 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Sync:
+    """``path`` is being synced: what was written to it before this is on the disk at its end."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A line that the process wrote to the file of marks."""
 
     text: str
 
 
-Event = Write | Append | Resize | Rename | Gone | Mark
+Event = Write | Append | Resize | Rename | Gone | Sync | Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,8 @@ class Trace:
             files[self.target] = bytearray(self.before)
         mark = None
         for index, event in enumerate(self.events, start=1):
+            if isinstance(event, Sync):
+                continue
             if isinstance(event, Mark):
                 mark = event.text
             elif not self._apply(event, files) and not everything:
@@ -184,9 +194,13 @@ def _calls(lines: Iterator[str]) -> Iterator[tuple[str, str, int, str]]:
     for line in lines:
         process, call = line.split(maxsplit=1)
         if call.rstrip().endswith("<unfinished ...>"):
+            if _SYNC.match(call):
+                yield "fsync", call.split("(", 1)[1].split(" <unfinished")[0], 0, ""
             unfinished[process] = call.rstrip().removesuffix("<unfinished ...>").rstrip()
             continue
         if call.startswith("<... "):
+            if _SYNC.match(unfinished[process]):
+                continue
             call = unfinished.pop(process) + call.split("resumed>", 1)[1]
         if (found := _CALL.match(call)) and int(found[3]) >= 0:
             yield found[1], found[2], int(found[3]), _text(found[4] or "")
@@ -227,6 +241,8 @@ def _change(name: str, path: str, args: str, result: int) -> Event:
             return Resize(path, 0, grow=True)
         case "unlink" | "unlinkat":
             return Gone(path, "deleted")
+        case "fsync" | "fdatasync":
+            return Sync(path)
         case "write":
             return Append(path, _data(args)[:result])
     return Gone(path, name)

@@ -1,8 +1,8 @@
-"""Power is lost: of what was written since the last fsync, the disk has any part, in any order.
+"""Power is lost: of what was written since the last sync, the disk has any part, in any order.
 
 Then an output may be ruined, since HDF5 changes its metadata in place. Mostly it is recovered with
-all that was committed, or refused in words. Now and then HDF5 still crashes on it, or is held by
-it, when it is written later on: then the process dies, but no wrong row is ever taken for right.
+all that was committed, else refused in words. Should HDF5 crash on it, or be held by it, when it is
+written later on, the process dies; but no wrong row is ever taken for right.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +19,18 @@ from pathlib import Path
 
 import pytest
 from daemon import World
-from pwrites import STRACE, WHY_SKIPPED, Mark, Resize, State, Trace, Write, in_a_fork
+from pwrites import (
+    STRACE,
+    WHY_SKIPPED,
+    Event,
+    Mark,
+    Resize,
+    State,
+    Sync,
+    Trace,
+    Write,
+    in_a_fork,
+)
 from test_replay_daemon import CONFIG, build, recorded_run, recovered_and_used
 
 
@@ -57,22 +69,26 @@ def test_after_a_loss_of_power_an_output_is_recovered_or_refused(
 
 
 def lost(trace: Trace, copies: Path, chance: random.Random, count: int) -> list[State]:
-    """States of the output: as synced at some commit, and about half of the writes after it."""
-    synced = [i for i, e in enumerate(trace.events) if isinstance(e, Mark) and settled(copies, e)]
-    spans = [(a, b) for a, b in pairwise(synced) if b - a > 3]
+    """States of the output: all that was written before its last sync, and half of what was later.
+
+    The ledger is as it stood when it last called no file pending: that was durable.
+    """
+    path, events = trace.target, trace.events
+    syncs = [0, *(i for i, e in enumerate(events) if e == Sync(path)), len(events)]
+    spans = [(a, b) for a, b in pairwise(syncs) if any(map(changed(path), events[a:b]))]
     states = []
     for _ in range(count):
         start, stop = chance.choice(spans)
-        mark = trace.events[start]
-        before = [*replace(trace, events=trace.events[: start + 1]).states()][-1]
-        after = trace.events[start + 1 : chance.randrange(start + 2, stop)]
-        changes = [e for e in after if isinstance(e, Write | Resize) and e.path == trace.target]
-        kept = tuple(e for e in changes if chance.random() < 0.5)
-        rest = replace(trace, before=before.image, events=kept)
-        image = [before, *rest.states()][-1].image
-        assert isinstance(mark, Mark)
-        states.append(State(start, image, mark.text))
+        end = chance.randrange(start, stop) + 1
+        kept = [e for e in filter(changed(path), events[start:end]) if chance.random() < 0.5]
+        image = [b.image for b in replace(trace, events=(*events[:start], *kept)).states()]
+        marks = [e.text for e in events[:end] if isinstance(e, Mark) and settled(copies, e)]
+        states.append(State(end, [trace.before or b"", *image][-1], [None, *marks][-1]))
     return states
+
+
+def changed(path: str) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, Write | Resize) and event.path == path
 
 
 def settled(copies: Path, mark: Mark) -> bool:

@@ -20,20 +20,25 @@ def test_a_sound_output_can_be_written_and_is_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_an_index_whose_next_block_was_lost_is_found(tmp_path: Path) -> None:
-    # The index's first block holds four chunks, and says where the next, which was lost, would be.
-    path = make_output(tmp_path / "out.h5", [16])
+def grown(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of the output at ``path``, and those when another chunk was appended."""
     with h5py.File(path, "r+", libver=("v110", "v114"), rdcc_nbytes=0) as file:
         file.swmr_mode = True
         before = path.read_bytes()
-        file["/data"].resize(20, axis=0)
-        file["/data"][16:] = np.ones((4, 2))
+        rows = len(file["/data"])
+        file["/data"].resize(rows + 4, axis=0)
+        file["/data"][rows:] = np.ones((4, 2))
         file.flush()
-        after = path.read_bytes()
+        return before, path.read_bytes()
+
+
+def test_an_index_whose_next_block_was_lost_is_found(tmp_path: Path) -> None:
+    # The index's first block holds four chunks, and says where the next, which was lost, would be.
+    path = make_output(tmp_path / "out.h5", [16])
+    before, after = grown(path)
     # Behind the index's first block nothing else changes but by what is new.
     index, end = after.index(b"EAIB"), len(before)
-    image = after[:48] + before[48:index] + after[index:end] + bytes(len(after) - end)
-    path.write_bytes(image)
+    path.write_bytes(after[:48] + before[48:index] + after[index:end] + bytes(len(after) - end))
     assert repair(path).opens is None
     with h5py.File(path) as file:
         assert np.array_equal(file["/data"][:, 0], range(16))
@@ -42,3 +47,15 @@ def test_an_index_whose_next_block_was_lost_is_found(tmp_path: Path) -> None:
 
     assert problem is not None
     assert "checksum" in problem
+
+
+def test_a_chunk_that_was_lost_with_the_end_of_the_file_is_found(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [12])
+    before, after = grown(path)
+    path.write_bytes(before[:48] + after[48 : len(before)])
+    assert repair(path).opens is None
+
+    problem = rehearse(path)
+
+    assert problem is not None
+    assert "/data: the chunk of row 12 lies beyond the file's end" in problem

@@ -22,7 +22,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ingestd.errors import BrokenInvariant, BusyWorld
 from ingestd.layout import NAME_BYTES
-from ingestd.ledger_schema import SCHEMA, UPGRADES, VERSION
+from ingestd.ledger_schema import HAS_DIGEST, SCHEMA, UPGRADES, VERSION
 from ingestd.lifecycle import State, check
 from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
 from ingestd.rowset import RowSet
@@ -127,7 +127,7 @@ class Ledger:
         """Those of ``digests`` that some file's bytes had before; for many files at once."""
         rows = self._db.execute(
             "SELECT value FROM json_each(?) WHERE EXISTS"
-            " (SELECT 1 FROM files WHERE digest = value)",
+            f" (SELECT 1 FROM files WHERE {HAS_DIGEST.format('value')})",
             (json.dumps(digests),),
         )
         return {row[0] for row in rows}
@@ -152,10 +152,10 @@ class Ledger:
         ``target``: the output and datasets of which they have to be in one.
         """
         query = (
-            "SELECT name FROM files WHERE source = ? AND digest = ?"
+            f"SELECT name FROM files WHERE {HAS_DIGEST.format('?1')} AND source = ?2"
             " AND state IN ('committed', 'pending')"
         )
-        values = [source, digest]
+        values = [digest, source]
         if target is not None:
             query += (
                 " AND EXISTS (SELECT 1 FROM placements p WHERE p.file_id = files.id"
@@ -174,7 +174,8 @@ class Ledger:
         """
         f, name = file.fingerprint, os.fsencode(file.name)
         row = self._db.execute(
-            "SELECT 1 FROM files WHERE digest = ? AND state = 'committed' AND mtime_ns = ?"
+            f"SELECT 1 FROM files WHERE {HAS_DIGEST.format('?1')}"
+            " AND state = 'committed' AND mtime_ns = ?"
             " AND ((size = ? AND inode = ? AND (released = 0 OR (source = ? AND name = ?)))"
             " OR (inode = -1 AND source = ? AND name = ?)) LIMIT 1",
             (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ingestd.errors import BusyWorld
 from ingestd.layout import NAME_BYTES
-from ingestd.ledger_schema import VERSION
+from ingestd.ledger_schema import HAS_DIGEST, VERSION
 from ingestd.lifecycle import State
 from ingestd.model import Fingerprint, Placement, RowRange
 
@@ -94,8 +94,8 @@ class LedgerView:
     def brought(self, digest: str, source: str) -> list[tuple[int, str]]:
         """The committed files with this content, id and name: of ``source`` first, oldest first."""
         found = self._all(
-            "SELECT id, name FROM files WHERE digest = ? AND state = 'committed'"
-            " ORDER BY source != ?, id",
+            f"SELECT id, name FROM files WHERE {HAS_DIGEST.format('?1')} AND state = 'committed'"
+            " ORDER BY source != ?2, id",
             (digest, source),
         )
         return [(file_id, os.fsdecode(name)) for file_id, name in found]

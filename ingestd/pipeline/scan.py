@@ -45,7 +45,7 @@ SAY_SECONDS = 5.0
 """A file that has to be left alone for so long is worth a line of log, once."""
 
 
-_Item = tuple[Any, list[tuple[int, str]], str, DropFile]
+_Item = tuple[Any, list[str | int], str, DropFile]
 """What a source sorts its files by: its order, their natural names; and the file."""
 
 
@@ -292,9 +292,11 @@ def taken_by(other: Source, source: Source) -> Callable[[str], bool] | None:
 _DIGITS = re.compile(r"(\d+)")
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sort key by which ``b9`` comes before ``b10``."""
-    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(_DIGITS.split(name))]
+def natural(name: str) -> list[str | int]:
+    """A sort key by which ``b9`` comes before ``b10``: texts and numbers, in turn."""
+    parts: list[str | int] = list(_DIGITS.split(name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 _Order = Callable[[os.stat_result, str, Mapping[str, str | int]], Any]

@@ -337,9 +337,25 @@ def test_a_ledger_of_the_first_layout_is_brought_up_to_this_one(path) -> None:
     committed(ledger, entry(1, {"/a": (0, 5)}))
     assert ledger.ends(OUT) == {"/a": (5, 1)}
     indexes = dict(ledger._db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'"))
-    assert "mtime_ns" in indexes["files_by_digest"]
+    assert "substr(digest, 1, 8), mtime_ns" in indexes["files_by_digest"]
     assert "files_pending" not in indexes
     ledger.close()
+
+
+def test_contents_are_found_by_their_index(ledger) -> None:
+    asked: list[str] = []
+    ledger._db.set_trace_callback(asked.append)
+
+    ledger.seen(["d" * 32])
+    ledger.holds("s", "d" * 32)
+    ledger.holds("s", "d" * 32, (OUT, ["/a"]))
+    ledger.took(entry(1, {}).file, "d" * 32)
+
+    ledger._db.set_trace_callback(None)
+    assert len(asked) == 4
+    for query in asked:
+        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        assert any("files_by_digest" in step[-1] for step in plan), (query, plan)
 
 
 def test_digests_that_were_seen_are_found_among_many(ledger) -> None:

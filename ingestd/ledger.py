@@ -70,27 +70,36 @@ def _asking(method: Callable[Concatenate[Ledger, P], T]) -> Callable[Concatenate
 class Ledger:
     """One connection to the ledger, which threads may share: each call is whole.
 
+    ``read_only``: it is looked at as it is, of whatever earlier layout.
+
     :raises BusyWorld: the disk is full, or the ledger cannot be written for now.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._lock = threading.Lock()
         with _world(path):
+            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             self._db = sqlite3.connect(
-                path, isolation_level=None, timeout=30, check_same_thread=False
+                uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False
             )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version < VERSION:
-                steps = [step for old, step in UPGRADES.items() if 0 < version <= old]
-                self._db.executescript("".join([*steps, SCHEMA]))
-            elif version > VERSION:
+            if version > VERSION:
                 raise BrokenInvariant(
                     f"{path}: was written by a later ingestd (layout {version}). Use that one"
                 )
+            if not read_only:
+                self._make_ready(version)
+            elif not version:
+                raise BusyWorld(f"{path}: the daemon is just making it. Ask again")
+
+    def _make_ready(self, version: int) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if version < VERSION:
+            steps = [step for old, step in UPGRADES.items() if 0 < version <= old]
+            self._db.executescript("".join([*steps, SCHEMA]))
 
     def close(self) -> None:
         """Close the connection."""

@@ -126,7 +126,7 @@ def collect(config: Config) -> list[SourceStatus]:
     path = config.state / LEDGER
     if not path.exists():
         return [_of(source, None) for source in config.sources.values()]
-    ledger = Ledger(path)
+    ledger = Ledger(path, read_only=True)
     try:
         return [_of(source, ledger) for source in config.sources.values()]
     finally:

@@ -322,6 +322,28 @@ def test_rows_that_were_placed_and_what_fed_them_are_told(ledger) -> None:
     assert ledger.fed_by("another") == {}
 
 
+def test_a_ledger_that_is_only_looked_at_stays_as_it_is(path) -> None:
+    old = sqlite3.connect(path)
+    old.executescript(FIRST_LAYOUT + "PRAGMA user_version = 2;")
+    old.close()
+    before = path.read_bytes()
+
+    ledger = Ledger(path, read_only=True)
+
+    assert ledger.summary("s", None, 60.0).files == 0
+    with pytest.raises(BusyWorld, match="readonly"):
+        ledger.release([1])
+    ledger.close()
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_that_is_just_being_made_is_no_ledger_yet(path) -> None:
+    path.touch()
+
+    with pytest.raises(BusyWorld, match="Ask again"):
+        Ledger(path, read_only=True)
+
+
 def test_a_ledger_of_the_first_layout_is_brought_up_to_this_one(path) -> None:
     old = sqlite3.connect(path)
     old.executescript(

@@ -99,7 +99,7 @@ class Ledger:
         self._db.execute("PRAGMA foreign_keys = ON")
         if version < VERSION:
             steps = [step for old, step in UPGRADES.items() if 0 < version <= old]
-            self._db.executescript("".join([*steps, SCHEMA]))
+            self._db.executescript("".join(["BEGIN IMMEDIATE;", *steps, SCHEMA, "COMMIT;"]))
 
     def close(self) -> None:
         """Close the connection."""
@@ -160,8 +160,9 @@ class Ledger:
 
         ``target``: the output and datasets of which they have to be in one.
         """
+        # The plus: never by the index of names, which would go through all of the source's files.
         query = (
-            f"SELECT name FROM files WHERE {HAS_DIGEST.format('?1')} AND source = ?2"
+            f"SELECT name FROM files WHERE {HAS_DIGEST.format('?1')} AND +source = ?2"
             " AND state IN ('committed', 'pending')"
         )
         values = [digest, source]

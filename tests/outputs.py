@@ -62,3 +62,15 @@ def make_placed(path: Path, files: list[tuple[int, int]], end: int, fill: int = 
         )
         made.attrs[layout.PLACED] = np.uint8(1)
     return path
+
+
+def grown_output(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of the output at ``path``, and those when another chunk was appended."""
+    with h5py.File(path, "r+", libver=("v110", "v114"), rdcc_nbytes=0) as file:
+        file.swmr_mode = True
+        before = path.read_bytes()
+        rows = len(file["/data"])
+        file["/data"].resize(rows + 4, axis=0)
+        file["/data"][rows:] = np.ones((4, 2))
+        file.flush()
+        return before, path.read_bytes()

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ingestd.config import Source
+from ingestd.disk import sync_directory
 from ingestd.errors import BrokenInvariant
 from ingestd.journal import event
 from ingestd.layout import GROUP, key_path, records_path
@@ -53,6 +54,7 @@ def recover(
             event(INFO, "finished an interrupted change", output=path)
         if not path.exists():
             _refuse_lost(path, ledger)
+            _untried(path).unlink(missing_ok=True)
             return open_sink(path)
         _make_sound(path, state, said)
         with Held(path) as held:
@@ -121,11 +123,15 @@ def _refuse_lost(path: Path, ledger: Ledger) -> None:
 
 def _make_sound(path: Path, state: Path, said: bool) -> None:
     """A crashed writer's file may crash HDF5: it is mended, then tried by another process."""
+    # A mended file looks like any other: until it was tried, this says that it is not.
+    untried = _untried(path)
     try:
-        if inspect(path).healthy:
+        if inspect(path).healthy and not untried.exists():
             return
         level = DEBUG if said else WARNING
         event(level, "the last writer did not close the output: repairing it", output=path)
+        untried.touch()
+        sync_directory(path.parent)
         repairs = state / "repairs"
         repairs.mkdir(parents=True, exist_ok=True)
         problem = repair(path, backup=repairs / f"{path.name}.json").opens or rehearse(path)
@@ -133,6 +139,11 @@ def _make_sound(path: Path, state: Path, said: bool) -> None:
         raise BrokenInvariant(_broken(path, str(error))) from error
     if problem:
         raise BrokenInvariant(_broken(path, problem))
+    untried.unlink()
+
+
+def _untried(path: Path) -> Path:
+    return path.with_name(f".{path.name}.untried")
 
 
 def _broken(path: Path, why: str) -> str:

@@ -180,6 +180,9 @@ class Hdf5Sink:
         """
         self._workers.stop()
         with world(self.path):
+            if self._file is not None:
+                with contextlib.suppress(OSError):  # of a disk that has failed
+                    os.fsync(self._file.get_vfd_handle())
             self._close_file()
 
     def _say_finished(self, finished: bool) -> None:
@@ -194,8 +197,9 @@ class Hdf5Sink:
     def _sync(self) -> None:
         """A file's mark as open tells recovery to look closely: it must reach the disk before any
         change does, and leave it after all of them."""
-        h5f.flush(self._file, h5f.SCOPE_GLOBAL)
-        self.barrier()()
+        if self._file is not None:
+            h5f.flush(self._file, h5f.SCOPE_GLOBAL)
+            _fsync(self.path, self._file.get_vfd_handle())
 
     def _close_file(self) -> None:
         self._live.clear()
@@ -212,8 +216,7 @@ class Hdf5Sink:
         kept = {
             n: live.keep() for n, live in self._live.items() if isinstance(live, CompressedDataset)
         }
-        if self._file is not None:
-            self._sync()
+        self._sync()
         self._close_file()
         return kept
 
@@ -249,12 +252,17 @@ class Hdf5Sink:
             self._file = h5f.open(
                 os.fsencode(self.path), h5f.ACC_RDWR | h5f.ACC_SWMR_WRITE, fapl=access
             )
-            self._sync()
-            for name in self._names():
-                self._live[name] = self._open_dataset(
-                    name, (kept or {}).get(name), (ends or {}).get(name)
-                )
-            self._say_finished(False)
+            try:
+                self._sync()
+                for name in self._names():
+                    self._live[name] = self._open_dataset(
+                        name, (kept or {}).get(name), (ends or {}).get(name)
+                    )
+                self._say_finished(False)
+            except BaseException:
+                # Nobody has this sink yet, and an open file would count as being written.
+                self._close_file()
+                raise
 
     def _open_dataset(
         self, name: str, kept: Kept | None, rows_max: int | None
@@ -321,10 +329,7 @@ class _Barrier:
 
     def __call__(self) -> None:
         if self._fd is not None:
-            try:
-                os.fsync(self._fd)
-            except OSError as error:
-                raise SyncFailed(f"{self._path}: {error.strerror}") from error
+            _fsync(self._path, self._fd)
             _check_is_there(self._path, self._fd)
             self.__del__()
 
@@ -332,6 +337,13 @@ class _Barrier:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _fsync(path: Path, fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise SyncFailed(f"{path}: {error.strerror}") from error
 
 
 def _is_there(path: Path, fd: int) -> bool:

@@ -20,12 +20,12 @@ from ingestd.sinks.hdf5_filters import need_filters
 from ingestd.superblock import SUPERBLOCK_BYTES_MAX, parse
 
 BYTES_MAX = 256 << 20
-"""Datasets whose last two chunks are larger than this are not tried: memory is bounded."""
+"""Datasets whose last two chunks are larger than this are not written: memory is bounded."""
 
 CHUNKS_AHEAD = (*range(32), 64, 128, 256, 512, 1024)
 """Chunks beyond the last one that are tried. Blocks of the index grow, so these meet them all."""
 
-SECONDS = 300.0
+SECONDS = 100.0
 """How long it may take before the file counts as one that holds HDF5 for ever."""
 
 

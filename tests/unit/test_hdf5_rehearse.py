@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from outputs import make_output
+from outputs import grown_output, make_output
 
 from ingestd.repair import repair
 from ingestd.sinks.hdf5_rehearse import rehearse
@@ -20,22 +20,10 @@ def test_a_sound_output_can_be_written_and_is_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def grown(path: Path) -> tuple[bytes, bytes]:
-    """The bytes of the output at ``path``, and those when another chunk was appended."""
-    with h5py.File(path, "r+", libver=("v110", "v114"), rdcc_nbytes=0) as file:
-        file.swmr_mode = True
-        before = path.read_bytes()
-        rows = len(file["/data"])
-        file["/data"].resize(rows + 4, axis=0)
-        file["/data"][rows:] = np.ones((4, 2))
-        file.flush()
-        return before, path.read_bytes()
-
-
 def test_an_index_whose_next_block_was_lost_is_found(tmp_path: Path) -> None:
     # The index's first block holds four chunks, and says where the next, which was lost, would be.
     path = make_output(tmp_path / "out.h5", [16])
-    before, after = grown(path)
+    before, after = grown_output(path)
     # Behind the index's first block nothing else changes but by what is new.
     index, end = after.index(b"EAIB"), len(before)
     path.write_bytes(after[:48] + before[48:index] + after[index:end] + bytes(len(after) - end))
@@ -51,7 +39,7 @@ def test_an_index_whose_next_block_was_lost_is_found(tmp_path: Path) -> None:
 
 def test_a_chunk_that_was_lost_with_the_end_of_the_file_is_found(tmp_path: Path) -> None:
     path = make_output(tmp_path / "out.h5", [12])
-    before, after = grown(path)
+    before, after = grown_output(path)
     path.write_bytes(before[:48] + after[48 : len(before)])
     assert repair(path).opens is None
 

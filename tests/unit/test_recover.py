@@ -1,0 +1,43 @@
+"""An output that a dead writer left behind is tried before it is written again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from outputs import grown_output, make_output
+
+from ingestd.errors import BrokenInvariant
+from ingestd.ledger import Ledger
+from ingestd.pipeline.recover import recover
+
+
+def test_what_is_refused_once_is_refused_until_it_is_moved_away(tmp_path: Path) -> None:
+    path = make_output(tmp_path / "out.h5", [12])
+    before, after = grown_output(path)
+    path.write_bytes(before[:48] + after[48 : len(before)])
+
+    for start in ("first", "second"):
+        ledger = Ledger(tmp_path / f"{start}.sqlite")
+        with pytest.raises(BrokenInvariant, match="beyond the file's end"):
+            recover(path, ledger, tmp_path / "state")
+        ledger.close()
+
+    path.rename(tmp_path / "refused.h5")
+    recover(path, Ledger(tmp_path / "third.sqlite"), tmp_path / "state").close()
+    assert not list(tmp_path.glob(".*.untried"))
+
+
+def test_what_a_dead_writer_left_sound_is_tried_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_output(tmp_path / "out.h5", [12])
+    before, _ = grown_output(path)
+    path.write_bytes(before)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+
+    for _ in range(2):
+        recover(path, ledger, tmp_path / "state").close()
+
+    assert caplog.text.count("repairing it") == 1
+    assert not list(tmp_path.glob(".*.untried"))

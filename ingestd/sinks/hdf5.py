@@ -180,9 +180,9 @@ class Hdf5Sink:
         """
         self._workers.stop()
         with world(self.path):
-            if self._file is not None:
-                with contextlib.suppress(OSError):  # of a disk that has failed
-                    os.fsync(self._file.get_vfd_handle())
+            # The disk may have failed, and HDF5 is not to be asked for its file after that.
+            with contextlib.suppress(OSError), self.path.open("rb") as file:
+                os.fsync(file.fileno())
             self._close_file()
 
     def _say_finished(self, finished: bool) -> None:

@@ -168,12 +168,14 @@ def test_many_threads_make_the_same_chunks_as_one(tmp_path, compression: str) ->
     with h5py.File(tmp_path / "a.h5", "r") as file:
         compress = compressor(file["data"].id.get_create_plist())
     assert compress is not None
-    alone = [compress(chunk) for chunk in chunks]
+    # ISA-L finds a match more or less from one call to the next; what it means is the same.
+    content = zlib.decompress if compression.startswith("gzip") else bytes
+    alone = [(content(one.data), one.mask) for one in map(compress, chunks)]
     start = threading.Barrier(4)
 
-    def work() -> list[Stored]:
+    def work() -> list[tuple[bytes, int]]:
         start.wait()
-        return [compress(chunk) for chunk in chunks]
+        return [(content(one.data), one.mask) for one in map(compress, chunks)]
 
     with ThreadPoolExecutor(4) as pool:
         for found in [pool.submit(work) for _ in range(4)]:

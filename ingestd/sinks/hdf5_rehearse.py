@@ -96,8 +96,15 @@ def _refuse_beyond(dataset: h5py.Dataset, far: int, end: int) -> None:
 
 
 def main() -> None:
-    """Grow and cut every dataset of the file named on the command line, on an overlay."""
-    path = Path(sys.argv[1])
+    """``try_out`` the file named on the command line."""
+    try_out(Path(sys.argv[1]))
+
+
+def try_out(path: Path) -> None:
+    """Grow and cut every dataset of the output at ``path``, on an overlay.
+
+    :raises OSError, ValueError: it cannot be written. HDF5 may crash, too, or never come back.
+    """
     with path.open("rb") as start:
         end = parse(start.read(SUPERBLOCK_BYTES_MAX), 0).end
     names: list[str] = []

@@ -18,10 +18,12 @@ from daemon import World, assert_rows, expected_rows, values
 from helpers import ENVIRONMENT
 from pwrites import STRACE, WHY_SKIPPED, State, Trace, in_a_fork, record
 
+import ingestd.pipeline.recover
 import ingestd.repair
 from ingestd import layout
 from ingestd.ledger import Ledger
 from ingestd.pipeline.recover import recover
+from ingestd.sinks.hdf5_rehearse import try_out
 
 RECORDER = Path(__file__).with_name("recorder.py")
 OUTPUT = Path("data/out.h5")
@@ -56,8 +58,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     world.drop_bad()
     world.drop_again()
     monkeypatch.chdir(world.root)
-    # Each state is opened right after its repair: a process for each would take minutes.
+    # Each state is opened right after its repair, in a fork: more processes would take minutes.
     monkeypatch.setattr(ingestd.repair, "opens", lambda path: None)
+    monkeypatch.setattr(ingestd.pipeline.recover, "rehearse", try_out)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
     return world
 

@@ -175,7 +175,8 @@ def test_savetxt_writes_into_the_drop_directory(station: Station) -> None:
         np.savetxt(directory / f"{number}.csv", rows_of(number, 3000), "%d", delimiter=",")
     station.until_empty("drop/savetxt")
 
-    assert taken(station.cwd / "savetxt.h5") == [0, 1, 2, 3, 4]
+    # One that is still being written is not waited for by the next.
+    assert sorted(taken(station.cwd / "savetxt.h5")) == [0, 1, 2, 3, 4]
 
 
 def test_open_memmap_writes_into_the_drop_directory(station: Station) -> None:

@@ -13,7 +13,7 @@ import pytest
 from helpers import ENVIRONMENT, Daemon, drop, until
 from integration.eight_readers import LAST, READERS
 
-SECONDS = 30.0
+SECONDS = 60.0
 FILES_PER_SECOND = 60
 CONFIG = """
 sources:

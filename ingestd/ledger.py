@@ -79,9 +79,17 @@ class Ledger:
         self.path = path
         self._lock = threading.Lock()
         with _world(path):
-            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+            mode = "rwc"
+            if read_only:
+                # Where nobody writes, SQLite would want to make files beside it all the same.
+                written = path.with_name(f"{path.name}-wal").exists()
+                mode = "ro" if written else "ro&immutable=1"
             self._db = sqlite3.connect(
-                uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                timeout=30,
+                check_same_thread=False,
             )
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:

@@ -64,7 +64,7 @@ def test_put_returns_when_the_rows_are_there_and_the_original_stays() -> None:
     assert np.array_equal(found[0][0], rows_of(1, 5)) and np.array_equal(found[1][0], rows_of(3))
     assert (second.state, second.reason) == (State.SKIPPED, "same content as 1.npy")
     assert spans([second]) == [RowRange(0, 5)]
-    assert Path("1.npy").exists()
+    assert Path("1.npy").exists() and names(Path("drop/a")) == []
 
 
 def test_fifty_files_come_back_in_order_each_with_its_own_rows() -> None:

@@ -337,6 +337,20 @@ def test_a_ledger_that_is_only_looked_at_stays_as_it_is(path) -> None:
     assert path.read_bytes() == before
 
 
+def test_to_look_at_a_ledger_makes_no_files(path) -> None:
+    writer = Ledger(path)
+    committed(writer, entry(1, {"/a": (0, 5)}))
+    assert Ledger(path, read_only=True).summary("s", None, 60.0).rows == 5
+    writer.close()
+    before = sorted(path.parent.iterdir())
+
+    ledger = Ledger(path, read_only=True)
+
+    assert ledger.summary("s", None, 60.0).rows == 5
+    assert sorted(path.parent.iterdir()) == before
+    ledger.close()
+
+
 def test_a_ledger_that_is_just_being_made_is_no_ledger_yet(path) -> None:
     path.touch()
 

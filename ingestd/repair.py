@@ -46,7 +46,8 @@ except Exception as error:
 class Repair:
     """What ``repair`` did, or would do. ``copy`` holds the changed bytes as they were.
 
-    ``opens``: None if HDF5 opens the file now, else why it does not; not tried by a dry run.
+    ``opens``: None if HDF5 opens the file now, else why it does not; not tried by a dry run, or
+    without ``look``.
     """
 
     diagnosis: Diagnosis
@@ -55,8 +56,11 @@ class Repair:
     opens: str | None
 
 
-def repair(path: Path, dry_run: bool = False, backup: Path | None = None) -> Repair:
-    """Mend the file at ``path``, then have another process open it. Safe to run again at any time.
+def repair(
+    path: Path, dry_run: bool = False, backup: Path | None = None, look: bool = True
+) -> Repair:
+    """Mend the file at ``path``, then have another process open it (``look``). Safe to run again
+    at any time.
 
     ``backup`` is where the copy of the changed bytes goes, replacing what is there; without it,
     ``PATH.repair-TIME.json`` beside the file. Readers may stay attached.
@@ -78,7 +82,7 @@ def repair(path: Path, dry_run: bool = False, backup: Path | None = None) -> Rep
         if error.errno in _NO_ROOM:
             raise BusyWorld(f"{path}: no room for the copy of what changes: {error}") from error
         raise CannotRepair(f"{path}: {error}. Mend that, then repair it again") from error
-    return Repair(diagnosis, dry_run, copy, opens(path))
+    return Repair(diagnosis, dry_run, copy, opens(path) if look else None)
 
 
 def opens(path: Path, seconds: float = OPEN_SECONDS) -> str | None:

@@ -134,7 +134,8 @@ def _make_sound(path: Path, state: Path, said: bool) -> None:
         sync_directory(path.parent)
         repairs = state / "repairs"
         repairs.mkdir(parents=True, exist_ok=True)
-        problem = repair(path, backup=repairs / f"{path.name}.json").opens or rehearse(path)
+        repair(path, backup=repairs / f"{path.name}.json", look=False)
+        problem = rehearse(path)
     except CannotRepair as error:
         raise BrokenInvariant(_broken(path, str(error))) from error
     if problem:

@@ -101,27 +101,32 @@ def main() -> None:
 
 
 def try_out(path: Path) -> None:
-    """Grow and cut every dataset of the output at ``path``, on an overlay.
+    """Find all objects of the output at ``path``, and grow and cut its live datasets on an overlay.
 
     :raises OSError, ValueError: it cannot be written. HDF5 may crash, too, or never come back.
     """
     with path.open("rb") as start:
         end = parse(start.read(SUPERBLOCK_BYTES_MAX), 0).end
-    names: list[str] = []
+    ours: list[str] = []
+
+    def look(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset) and item.chunks:
+            item.id.get_num_chunks()
+            if f"/{name}".startswith(f"{layout.GROUP}/"):
+                ours.append(f"/{name}")
+
     with h5py.File(path, "r", locking=False) as file:
-        file[layout.GROUP].visititems(
-            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
-        )
-    for name in names:
+        file.visititems(look)
+    for name in ours:
         # An overlay for each: it holds all that is written to it. Chunks that a cache held back
         # would be cut before they meet the index.
         with (
             open_overlay(path) as overlay,
             h5py.File(overlay, "r+", libver=LIBVER, rdcc_nbytes=0) as file,
         ):
-            records = file[f"{layout.GROUP}/{name}"]
+            records = file[name]
             _grow_and_cut(records, end)
             if layout.is_records(name):
-                dataset = file[layout.dataset_path(records.name)]
+                dataset = file[layout.dataset_path(name)]
                 need_filters(dataset.id)
                 _grow_and_cut(dataset, end, layout.PLACED in records.attrs)

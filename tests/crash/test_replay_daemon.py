@@ -19,7 +19,6 @@ from helpers import ENVIRONMENT
 from pwrites import STRACE, WHY_SKIPPED, State, Trace, in_a_fork, record
 
 import ingestd.pipeline.recover
-import ingestd.repair
 from ingestd import layout
 from ingestd.ledger import Ledger
 from ingestd.pipeline.recover import recover
@@ -58,8 +57,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     world.drop_bad()
     world.drop_again()
     monkeypatch.chdir(world.root)
-    # Each state is opened right after its repair, in a fork: more processes would take minutes.
-    monkeypatch.setattr(ingestd.repair, "opens", lambda path: None)
+    # Each state is tried in a fork already: more processes would take minutes.
     monkeypatch.setattr(ingestd.pipeline.recover, "rehearse", try_out)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
     return world

@@ -99,7 +99,7 @@ class Flow:
 
     def waiting(self) -> int:
         """Files that were seen, and are not done with."""
-        return sum(len(w.waiting) + len(w.out) for w in self._watch.sources.values())
+        return sum(w.waiting + len(w.out) for w in self._watch.sources.values())
 
     def end(self) -> None:
         """Wait for the end; raises what made it fail."""

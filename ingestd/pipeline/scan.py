@@ -1,28 +1,27 @@
 """One drop directory, read again and again: its settled files, in the source's order.
 
 No settled file is overlooked, whatever events were lost. Memory is bounded: of a backlog only
-some ten thousand files are known.
+so many files are known.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ingestd.config import Source
 from ingestd.formats.registry import suffixes
 from ingestd.journal import event
 from ingestd.model import DropFile, Fingerprint, NotYet, shown
 from ingestd.pipeline.bundle import SMALL_BYTES
+from ingestd.pipeline.line import file_at, places
 from ingestd.pipeline.settle import wait_seconds
 
 # The kernel stamps files with the time of its last tick: those of this tick are still coming.
@@ -37,16 +36,15 @@ _YIELD_SECONDS = 50e-6
 """Of a large directory so many entries are looked at before another thread has its turn, for which
 a lock has to be left alone for a moment."""
 
+ENOUGH_FILES = 15_000
+"""While more of a source's files wait, its directory is not read again."""
+
 TASK_FILES_MAX = 512
 TASK_BYTES_MAX = 1 << 20
 """So many small files, of so many bytes in all, are decoded together."""
 
 SAY_SECONDS = 5.0
 """A file that has to be left alone for so long is worth a line of log, once."""
-
-
-_Item = tuple[Any, list[str | int], str, DropFile]
-"""What a source sorts its files by: its order, their natural names; and the file."""
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ class SourceScan:
     ) -> None:
         self.source = source
         self._turn = turn
-        self.waiting: deque[DropFile] = deque()
+        self._line: list[str] = []  # the places of the files that wait, the first one last
         self.out: set[str] = set()  # handed out and not finished
         self._matcher = source.matcher(suffixes(source.format))
         self._ring_bell = ring
@@ -95,7 +93,12 @@ class SourceScan:
         self._told: set[str] = set()  # files out of reach, which was said
         self._closed: set[str] = set()  # directories that may not be read, which was said
         self._known = source.after.kind == "keep"
-        self._order = _order(source)
+        self._place = places(source)
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait to be taken."""
+        return len(self._line)
 
     def ring(self) -> None:
         """Something happened in the directory."""
@@ -106,12 +109,14 @@ class SourceScan:
         """Hand out the first waiting file, or as many small ones as make one task."""
         files: list[DropFile] = []
         nbytes = 0
-        while self.waiting and len(files) < TASK_FILES_MAX:
-            size = self.waiting[0].fingerprint.size
+        while self._line and len(files) < TASK_FILES_MAX:
+            file = file_at(self._line[-1], self.source.name)
+            size = file.fingerprint.size
             nbytes += size
             if files and (size > SMALL_BYTES or nbytes > TASK_BYTES_MAX):
                 break
-            files.append(self.waiting.popleft())
+            self._line.pop()
+            files.append(file)
             if size > SMALL_BYTES:
                 break
         self.out.update(file.name for file in files)
@@ -137,7 +142,7 @@ class SourceScan:
 
     def due_in(self) -> float:
         """Seconds until the directory wants to be read: not while enough of its files wait."""
-        if len(self.waiting) > self.files_max // 4:
+        if self.waiting > min(ENOUGH_FILES, self.files_max // 4):
             return self._scan_seconds  # sooner: whoever takes a file rings
         return 0.0 if self._rung else max(0.0, self._due - time.monotonic())
 
@@ -171,17 +176,17 @@ class SourceScan:
         started, tick_ns = time.monotonic(), time.clock_gettime_ns(_REALTIME_COARSE)
         self._take_news()
         self._held = {n: h for n, h in self._held.items() if h.until > started}
-        self.waiting = deque(item[-1] for item in self._first(known, started, tick_ns))
-        if len(self.waiting) == self.files_max:
+        self._line = self._first(known, started, tick_ns)
+        if self.waiting == self.files_max:
             self._rung = True  # there is more
         # Looking for held files again must not become all that we do.
         pause = max(_TICK_SECONDS, 5 * (time.monotonic() - started))
         soonest = min((h.until for h in self._held.values()), default=self._due)
         self._due = min(self._due, max(soonest, started + pause))
 
-    def _first(self, known: Callable[[DropFile], bool], now: float, tick_ns: int) -> list[_Item]:
-        """The files that come first of all those settled, in order, ``files_max`` at most."""
-        first: list[_Item] = []
+    def _first(self, known: Callable[[DropFile], bool], now: float, tick_ns: int) -> list[str]:
+        """The places of those that come first of all settled files, ``files_max`` at most."""
+        first: list[str] = []
         entries = walk(self.source.drop, self.source.recursive, self._say_closed)
         more = True
         while more:
@@ -189,19 +194,21 @@ class SourceScan:
                 some = list(islice(entries, _ENTRIES_AT_ONCE))
                 settled = self._settled(some, now, tick_ns)
                 if self._known:
-                    settled = (item for item in settled if not known(item[-1]))
+                    name = self.source.name
+                    settled = (place for place in settled if not known(file_at(place, name)))
                 first += settled
                 more = len(some) == _ENTRIES_AT_ONCE
-                if len(first) >= 2 * self.files_max or not more:
+                if len(first) >= self.files_max * 5 // 4 or not more:
                     first.sort()
                     del first[self.files_max :]
             # Who waits for the turn would not get it from a lock that is taken again at once.
             time.sleep(_YIELD_SECONDS)
+        first.reverse()
         return first
 
     def _settled(
         self, entries: Iterable[tuple[os.DirEntry[str], str]], now: float, tick_ns: int
-    ) -> Iterator[_Item]:
+    ) -> Iterator[str]:
         source, out, taken = self.source, self.out, self._taken
         for entry, name in entries:
             captures = self._matcher.match(name)
@@ -211,7 +218,6 @@ class SourceScan:
                 stat = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            fingerprint = Fingerprint.of(stat)
             if tick_ns <= stat.st_ctime_ns < tick_ns + _SKEW_NS:
                 # It may have come after others that this look at the directory missed.
                 # A hold that asks for another look, and is over with it, however soon that comes:
@@ -219,15 +225,14 @@ class SourceScan:
                 self._held[name] = _Hold(None, now + _TICK_SECONDS, soon=True)
                 continue
             held = self._held.get(name)
-            if held and held.fingerprint == fingerprint and held.until > now:
+            if held and held.until > now and held.fingerprint == Fingerprint.of(stat):
                 continue
             wait = wait_seconds(source.settle, entry.path, stat)
             if wait != 0.0:
                 if wait is not None:
-                    self._held[name] = _Hold(fingerprint, now + wait, soon=True)
+                    self._held[name] = _Hold(Fingerprint.of(stat), now + wait, soon=True)
                 continue
-            file = DropFile(source.name, name, fingerprint)
-            yield self._order(stat, name, captures), natural(name), name, file
+            yield self._place(stat, name, captures)
 
     def _say_closed(self, name: str, error: OSError) -> None:
         if name not in self._closed:
@@ -287,30 +292,3 @@ def taken_by(other: Source, source: Source) -> Callable[[str], bool] | None:
         )
 
     return taken
-
-
-_DIGITS = re.compile(r"(\d+)")
-
-
-def natural(name: str) -> list[str | int]:
-    """A sort key by which ``b9`` comes before ``b10``: texts and numbers, in turn."""
-    parts: list[str | int] = list(_DIGITS.split(name))
-    parts[1::2] = map(int, parts[1::2])
-    return parts
-
-
-_Order = Callable[[os.stat_result, str, Mapping[str, str | int]], Any]
-
-
-def _order(source: Source) -> _Order:
-    """By what the source orders a file, given its stat result, name and captures."""
-    capture = source.order_capture
-    if capture is not None:
-        return lambda stat, name, captures: captures[capture]
-    orders: dict[str, _Order] = {
-        # The kernel stamps a change of name or content alike; equal stamps go by name.
-        "arrival": lambda stat, name, captures: stat.st_ctime_ns,
-        "name": lambda stat, name, captures: name,
-        "mtime": lambda stat, name, captures: stat.st_mtime_ns,
-    }
-    return orders[source.order]

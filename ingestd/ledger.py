@@ -30,6 +30,10 @@ from ingestd.rowset import RowSet
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WAL_PAGES = 4000
+"""So much is written (16 MiB) before it is brought from the log into the ledger. Digests are random,
+so each batch changes as many pages of their index as it has files: rarer means fewer of them twice."""
+
 # SQLite's own words where waiting helps.
 _BUSY = ("full", "locked", "disk I/O", "readonly", "unable to open")
 
@@ -105,6 +109,7 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         if version < VERSION:
             steps = [step for old, step in UPGRADES.items() if 0 < version <= old]
             self._db.executescript("".join(["BEGIN IMMEDIATE;", *steps, SCHEMA, "COMMIT;"]))

@@ -76,7 +76,13 @@ class Flow:
         self._turn = threading.Lock()
         self._likes = Likes()
         self._transforms = transforms(config)
-        self._watch = Watch(config.sources, config.scan, observe=not once, turn=self._turn)
+        self._watch = Watch(
+            config.sources,
+            config.scan,
+            observe=not once,
+            turn=self._turn,
+            stopping=lambda: self._supervisor.stopping.is_set(),
+        )
         self._supervisor = Supervisor(self._wake_all, on_end)
         self._ledger = Ledger(ledger_path)
         self._committer = Committer(config, self._ledger, self, progress, self._reorder.wake)

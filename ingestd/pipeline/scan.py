@@ -22,6 +22,7 @@ from ingestd.journal import event
 from ingestd.model import DropFile, Fingerprint, NotYet, shown
 from ingestd.pipeline.bundle import SMALL_BYTES
 from ingestd.pipeline.line import file_at, places
+from ingestd.pipeline.reorder import Closed
 from ingestd.pipeline.settle import wait_seconds
 
 # The kernel stamps files with the time of its last tick: those of this tick are still coming.
@@ -61,8 +62,8 @@ def _in(seconds: float) -> float:
 class SourceScan:
     """One source's drop directory: its waiting files, in the source's order.
 
-    ``ring`` is called when it wants to be read; ``follow`` before each reading. What a source of
-    ``before`` takes is left to it.
+    ``ring`` is called when it wants to be read; ``follow`` before each reading, which ends early by
+    ``Closed`` once ``stopping``. What a source of ``before`` takes is left to it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SourceScan:
         scan_seconds: float,
         turn: threading.Lock,
         follow: Callable[[], None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
         before: Iterable[Source] = (),
     ) -> None:
         self.source = source
@@ -82,6 +84,7 @@ class SourceScan:
         self._matcher = source.matcher(suffixes(source.format))
         self._ring_bell = ring
         self._follow = follow
+        self._stopping = stopping
         self._taken = [taken for other in before if (taken := taken_by(other, source))]
         self.files_max = files_max
         self._scan_seconds = scan_seconds
@@ -147,7 +150,10 @@ class SourceScan:
         return 0.0 if self._rung else max(0.0, self._due - time.monotonic())
 
     def scan(self, known: Callable[[DropFile], bool]) -> None:
-        """Read the directory and queue its settled files. A missing directory is waited for."""
+        """Read the directory and queue its settled files. A missing directory is waited for.
+
+        :raises Closed: it is to stop.
+        """
         self._rung = False
         self._due = time.monotonic() + self._scan_seconds
         try:
@@ -190,6 +196,8 @@ class SourceScan:
         entries = walk(self.source.drop, self.source.recursive, self._say_closed)
         more = True
         while more:
+            if self._stopping():
+                raise Closed
             with self._turn:
                 some = list(islice(entries, _ENTRIES_AT_ONCE))
                 settled = self._settled(some, now, tick_ns)

@@ -57,6 +57,7 @@ class Watch:
         scan_seconds: float,
         observe: bool,
         turn: threading.Lock,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.bell = Bell()
         self._scan_seconds = scan_seconds
@@ -69,6 +70,7 @@ class Watch:
                 scan_seconds,
                 turn,
                 partial(self._follow, source),
+                stopping,
                 before=list(sources.values())[:number],
             )
             for number, (name, source) in enumerate(sources.items())

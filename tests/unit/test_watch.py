@@ -18,6 +18,7 @@ from ingestd.model import DropFile, NotYet
 from ingestd.pipeline import events as events_module
 from ingestd.pipeline import watch as watch_module
 from ingestd.pipeline.line import file_at
+from ingestd.pipeline.reorder import Closed
 from ingestd.pipeline.scan import SourceScan, walk
 from ingestd.pipeline.watch import Bell, Watch
 
@@ -279,6 +280,20 @@ def test_while_enough_files_wait_the_directory_is_not_read(tmp_path, clock) -> N
         take_one(watch)
 
     assert watch.due_in() == 0.0
+
+
+def test_a_long_reading_ends_when_it_is_to_stop(tmp_path, clock) -> None:
+    source = make_source(tmp_path)
+    touch(source, *(f"{i:04}.npy" for i in range(1000)))
+    stops = iter([False, True])
+    watch = SourceScan(
+        source, Bell().ring, 2000, 5.0, threading.Lock(), stopping=lambda: next(stops)
+    )
+
+    with pytest.raises(Closed):
+        watch.scan(unknown)
+
+    assert watch.waiting == 0
 
 
 def test_sources_take_turns(tmp_path, clock) -> None:

@@ -31,8 +31,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WAL_PAGES = 4000
-"""So much is written (16 MiB) before it is brought from the log into the ledger. Digests are random,
-so each batch changes as many pages of their index as it has files: rarer means fewer of them twice."""
+"""So much is written (16 MiB) before it is brought from the log into the ledger. Digests are
+random: each batch changes as many pages of their index as it has files, some again and again."""
 
 # SQLite's own words where waiting helps.
 _BUSY = ("full", "locked", "disk I/O", "readonly", "unable to open")

@@ -13,7 +13,7 @@ from ingestd.cli import config_path
 from ingestd.config import Dataset, Source, config_name, load
 from ingestd.errors import ConfigError
 from ingestd.formats.registry import formats, missing
-from ingestd.model import RowType
+from ingestd.model import RowType, counted
 from ingestd.pipeline.transform import check_parts
 from ingestd.sinks import DatasetSpec
 from ingestd.sinks.hdf5_create import chunk_plan
@@ -75,7 +75,8 @@ def _chunks(dataset: Dataset) -> str:
     )
     if dataset.chunk_rows or dataset.stack or row_type.row_bytes > CHUNK_BYTES:
         return f", in {plan}"
-    about = "" if dataset.compression.name != "none" else f" of about {plan.rows} rows"
+    compressed = dataset.compression.name != "none"
+    about = "" if compressed else f" of about {counted(plan.rows, 'row')}"
     return f", in chunks{about} fitted to the first file"
 
 

@@ -13,6 +13,7 @@ from ingestd.cli import config_path
 from ingestd.cli.bar import Bar, shown_rates, shown_seconds
 from ingestd.cli.unclaimed import said, unclaimed
 from ingestd.config import Config, config_name, wildcard
+from ingestd.model import counted
 from ingestd.pipeline.commit import Progress
 from ingestd.service import Service, load_config
 
@@ -51,8 +52,8 @@ def run(ctx: click.Context, once: bool, verbose: bool) -> None:
 def _summary(done: Progress, seconds: float) -> str:
     rates = f" ({shown_rates(done.files / seconds, done.bytes / seconds)})" if done.files else ""
     return (
-        f"{done.files} files, {done.rows} rows committed in {shown_seconds(seconds)}{rates}; "
-        f"{done.skipped} skipped, {done.quarantined} quarantined"
+        f"{counted(done.files, 'file')}, {counted(done.rows, 'row')} committed in "
+        f"{shown_seconds(seconds)}{rates}; {done.skipped} skipped, {done.quarantined} quarantined"
     )
 
 

@@ -14,7 +14,7 @@ from ingestd.chunks import ChunkPlan
 from ingestd.config import Config, Source, Target
 from ingestd.errors import BadFile, IngestdError, UsageError
 from ingestd.formats.registry import suffixes
-from ingestd.model import RowType
+from ingestd.model import RowType, counted
 from ingestd.pipeline.decode import SLAB_BYTES_MAX
 from ingestd.pipeline.plan import (
     cast,
@@ -91,7 +91,7 @@ def check_sample(
         # A dataset that is there keeps the chunks that it was made with.
         chunks = "" if t.dataset in held else f", in {t.chunks}"
         say(
-            f"  member '{t.member}' -> {where.output}:{t.dataset}: {t.rows} rows of "
+            f"  member '{t.member}' -> {where.output}:{t.dataset}: {counted(t.rows, 'row')} of "
             f"{t.type}{chunks}"
         )
 

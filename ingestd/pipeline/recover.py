@@ -22,7 +22,7 @@ from ingestd.journal import event
 from ingestd.layout import GROUP, key_path, records_path
 from ingestd.ledger import Ledger
 from ingestd.lifecycle import State
-from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange
+from ingestd.model import DropFile, Entry, Fingerprint, Placement, RowRange, counted
 from ingestd.pipeline.archive import let_go
 from ingestd.pipeline.records import append_keys, append_records
 from ingestd.repair import CannotRepair, inspect, repair
@@ -112,7 +112,7 @@ def settle(
 def _refuse_lost(path: Path, ledger: Ledger) -> None:
     ends = ledger.ends(str(path))
     if any(last for _, last in ends.values()):
-        rows = ", ".join(f"{rows} rows of {dataset}" for dataset, (rows, _) in ends.items())
+        rows = ", ".join(f"{counted(end, 'row')} of {name}" for name, (end, _) in ends.items())
         raise BrokenInvariant(
             f"{path}: the output is gone, but the ledger says that it holds {rows}. Put it back "
             f"(or mount its disk). To begin it anew, move {ledger.path}* away: the ledger is "

@@ -87,7 +87,7 @@ def test_once_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
     os.close(ours)
 
     assert done.wait(30) == 0
-    assert b"1 files, 2 rows committed" in shown
+    assert b"1 file, 2 rows committed" in shown
     assert taken(tmp_path / "o.h5") == [0]
 
 

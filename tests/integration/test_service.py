@@ -104,7 +104,7 @@ def test_run_once_says_what_it_did_by_its_exit_code(tmp_path: Path) -> None:
 
     assert "0 files, 0 rows committed in 0." in nothing
     assert " s; 0 skipped, 0 quarantined" in nothing
-    assert "1 files, 2 rows committed" in good
+    assert "1 file, 2 rows committed" in good
     assert "1 quarantined" in bad
 
 

@@ -201,7 +201,7 @@ def test_once_takes_what_is_there_and_status_and_trace_tell_of_it(tmp_path) -> N
     status = json.loads(run("status", "--json", cwd=tmp_path).stdout)
     trace = json.loads(run("trace", "out/o.h5", "3", "--json", cwd=tmp_path).stdout)
 
-    assert "1 files, 5 rows committed in 0." in done.stderr
+    assert "1 file, 5 rows committed in 0." in done.stderr
     assert " files/s, " in done.stderr
     assert "/s); 0 skipped, 0 quarantined" in done.stderr
     assert status["running"] is False

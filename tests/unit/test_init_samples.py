@@ -62,7 +62,7 @@ def test_the_config_that_is_written_takes_its_sample(name: str, tmp_path: Path) 
     done = run("run", "--once", cwd=tmp_path).stderr
 
     assert f"{name}: taken by source" in said
-    assert "1 files" in done
+    assert "1 file, " in done
 
 
 def test_units_texts_and_gaps_of_a_table_are_seen(tmp_path) -> None:

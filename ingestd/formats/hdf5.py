@@ -63,7 +63,7 @@ class Hdf5:
             file,
             Reading(
                 "hdf5",
-                "ingestd.readers.hdf5",
+                "ingestd.isolated.hdf5",
                 {"string_bytes": options.string_bytes},
                 _EXPECTED,
                 REMEDY,

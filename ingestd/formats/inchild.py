@@ -20,8 +20,8 @@ import numpy as np
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo
 from ingestd.formats.library import LibraryFile, check_ratio
-from ingestd.readers import parent
-from ingestd.readers.wire import Member
+from ingestd.isolated import parent
+from ingestd.isolated.wire import Member
 
 _PIECE_BYTES = 1 << 20
 

@@ -50,9 +50,9 @@ class Mat:
         if size_bytes < _HEADER_BYTES:
             raise BadFile(_EXPECTED, f"the file has {size_bytes} bytes", _REMEDY)
         if begins_at(file) is not None:
-            reader, how = "ingestd.readers.hdf5", {"matlab": True}
+            reader, how = "ingestd.isolated.hdf5", {"matlab": True}
         else:
-            reader, how = "ingestd.readers.mat", {}
+            reader, how = "ingestd.isolated.mat", {}
         opened = open_in_child(
             file, Reading("mat", reader, how, _EXPECTED, _REMEDY, options.ratio_max)
         )

@@ -21,6 +21,7 @@ from helpers import until
 from ingestd.config import Source
 from ingestd.errors import BadFile
 from ingestd.formats import ArrayInfo, FormatOptions
+from ingestd.isolated import parent
 from ingestd.model import (
     Block,
     Decoded,
@@ -39,7 +40,6 @@ from ingestd.pipeline.bundle import Likes
 from ingestd.pipeline.decode import SLAB_BYTES_MAX, Decoder
 from ingestd.pipeline.plan import cast, plan_rows
 from ingestd.pipeline.reorder import Closed, Reorder
-from ingestd.readers import parent
 
 MEMORY = 8 << 20
 

@@ -14,7 +14,7 @@ import pytest
 from ingestd.errors import BadFile
 from ingestd.formats.hdf5 import Hdf5, Hdf5Options
 from ingestd.formats.inchild import ChildFile
-from ingestd.readers import links
+from ingestd.isolated import links
 
 ROWS = np.arange(24.0).reshape(6, 4)
 

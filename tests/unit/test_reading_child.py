@@ -18,8 +18,8 @@ from ingestd.errors import BadFile
 from ingestd.formats.hdf5 import Hdf5, Hdf5Options
 from ingestd.formats.inchild import ChildFile
 from ingestd.formats.mat import Mat, MatOptions
+from ingestd.isolated import parent, wire
 from ingestd.pipeline.reading import DropReader
-from ingestd.readers import parent, wire
 
 ROWS = np.arange(4000.0).reshape(500, 8)
 
@@ -208,7 +208,7 @@ def test_a_message_without_end_is_not_read() -> None:
 
 
 def test_a_disk_that_fails_is_no_bad_file() -> None:
-    from ingestd.readers.child import _said
+    from ingestd.isolated.child import _said
 
     assert _said(OSError(5, "Input/output error")) == {"errno": 5}
     assert _said(OSError("read failed: time = now, errno = 116, error message")) == {"errno": 116}
@@ -217,7 +217,7 @@ def test_a_disk_that_fails_is_no_bad_file() -> None:
 
 
 def test_no_more_of_a_file_is_read_than_it_has() -> None:
-    from ingestd.readers.source import Source
+    from ingestd.isolated.source import Source
 
     fd = os.memfd_create("test")
     try:

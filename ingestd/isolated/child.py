@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ingestd.errors import BadFile, brief
-from ingestd.readers.wire import Member, pack_member, receive, send
+from ingestd.isolated.wire import Member, pack_member, receive, send
 
 MEMORY_BYTES = 3 << 30
 """Address space: a chunk of 256 MiB several times over, a block, and the libraries."""

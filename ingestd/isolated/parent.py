@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ingestd.errors import BadFile
-from ingestd.readers.wire import Member, fill, receive, send, unpack_member
+from ingestd.isolated.wire import Member, fill, receive, send, unpack_member
 
 WAIT_SECONDS = 300.0
 """An answer that takes longer is the disk's fault: work without end is ended sooner, by CPU time"""
@@ -32,7 +32,7 @@ IDLE_MAX = 8
 
 _ROOT = str(Path(__file__).parents[2])
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from ingestd.readers.child import main; "
+    "import sys; sys.path.append(sys.argv[1]); from ingestd.isolated.child import main; "
     "main(int(sys.argv[2]))"
 )
 _LIBRARY_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # they take address space

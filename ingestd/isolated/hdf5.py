@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 
 from ingestd.errors import BadFile
-from ingestd.readers import refusals
-from ingestd.readers.links import Links
-from ingestd.readers.refusals import Refusal
-from ingestd.readers.source import Source
-from ingestd.readers.wire import Member, pack_dtype, unpack_dtype
+from ingestd.isolated import refusals
+from ingestd.isolated.links import Links
+from ingestd.isolated.refusals import Refusal
+from ingestd.isolated.source import Source
+from ingestd.isolated.wire import Member, pack_dtype, unpack_dtype
 
 CHUNK_BYTES_MAX = 256 << 20
 """HDF5 unpacks a chunk in memory, whole, before any of it is had."""

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ingestd.readers.source import Source
-from ingestd.readers.wire import Member
+from ingestd.isolated.source import Source
+from ingestd.isolated.wire import Member
 
 VARIABLE_BYTES_MAX = 256 << 20
 VARIABLES_MAX = 10_000

@@ -318,7 +318,8 @@ class Service:
                 raise ConfigError([f"{config.state}: 'state' cannot change while running"])
             self._prepare(config)
         except (ConfigError, BusyWorld) as error:
-            event(logging.ERROR, f"the old config stays in force: {error}")
+            for problem in str(error).splitlines():
+                event(logging.ERROR, f"the old config stays in force: {problem}")
             return
         self.config = config
         event(logging.INFO, "took the new config", sources=len(config.sources))

@@ -62,7 +62,7 @@ class Bar:
         """Show how far it is now."""
         now = time.monotonic()
         done = self._service.progress
-        files = done.files + done.skipped + done.quarantined
+        files = done.done
         self._rates.note(now, files, done.bytes)
         if now - self._began < SHOWN_AFTER_SECONDS:
             return
@@ -153,4 +153,4 @@ def shown_seconds(seconds: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+    return f"{value:.1f}" if isinstance(value, float) and value < 9.95 else f"{value:,.0f}"

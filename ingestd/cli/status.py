@@ -187,7 +187,7 @@ def _waiting_ages(source: Source, ledger: Ledger | None) -> list[float]:
         except FileNotFoundError:
             continue
         file = DropFile(source.name, name, Fingerprint.of(stat))
-        if ledger is None or ledger.known(file) is State.NEW:
+        if ledger is None or ledger.known(file) in (State.NEW, State.PENDING):
             ages.append(max(0.0, min(age_seconds(stat), 1e9)))
     return ages
 

@@ -79,7 +79,7 @@ def read_layout(
     if dialect.count_cells(first.content) > COLUMNS_MAX:
         raise BadFile(
             f"{COLUMNS_MAX:,} columns or fewer",
-            f"line {first.line} has more",
+            f"line {first.line} has more columns",
             "Save rows this wide as .npy, then drop that.",
         )
     cells = dialect.cells(first.content, COLUMNS_MAX)

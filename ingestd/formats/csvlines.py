@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ingestd.errors import BadFile
+from ingestd.model import counted
 
 LINE_BYTES_MAX = 4 * 1024 * 1024
 COLUMNS_MAX = 100_000
@@ -196,7 +197,7 @@ def shown(cell: str) -> str:
 def _ragged(line: int, count: int, columns: int) -> BadFile:
     return BadFile(
         f"{columns} {'column' if columns == 1 else 'columns'} in each row, as in the first",
-        f"line {line} has {count}",
+        f"line {line} has {counted(count, 'column')}",
         "Correct the line; if the columns are cut wrongly, set 'format: csv' and "
         "'options: {delimiter: ...}'. Then drop the file again.",
     )

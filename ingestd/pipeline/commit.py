@@ -34,6 +34,11 @@ class Progress:
     quarantined: int = 0
     beat: float = field(default_factory=time.monotonic)
 
+    @property
+    def done(self) -> int:
+        """Files whose fate is known, whatever it is."""
+        return self.files + self.skipped + self.quarantined
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -39,6 +39,8 @@ _STUCK = (
     "then run again"
 )
 
+_UNREAD = "cannot be read, so nothing there was taken. Make it readable, then run again"
+
 
 class Flow:
     """From drop directories to ``outputs``, which are open and sound. Used once.
@@ -68,6 +70,8 @@ class Flow:
         self._tasks: queue.SimpleQueue[tuple[int, Task] | None] = queue.SimpleQueue()
         self._files: dict[int, deque[DropFile]] = {}  # of each ticket, those not done with
         self._handed = self._left = 0  # files handed out, and those the writer is through with
+        self._returned = 0  # of those handed out, files that came too early
+        self._done_before = progress.done
         self._held = 0  # files that wait in the writer for others
         self._complete = False  # with once: nothing is left to take
         self._stuck: set[DropFile] = set()
@@ -105,7 +109,8 @@ class Flow:
 
     def waiting(self) -> int:
         """Files that were seen, and are not done with."""
-        return sum(w.waiting + len(w.out) for w in self._watch.sources.values())
+        in_flow = self._handed - self._returned - (self._progress.done - self._done_before)
+        return sum(w.waiting for w in self._watch.sources.values()) + max(0, in_flow)
 
     def end(self) -> None:
         """Wait for the end; raises what made it fail."""
@@ -117,6 +122,8 @@ class Flow:
             raise failure
         if self._complete and self._stuck:
             raise BusyWorld(f"{len(self._stuck)} {_STUCK}")
+        if self._complete and (unread := self._watch.unread()):
+            raise BusyWorld(f"{', '.join(unread)}: {_UNREAD}")
 
     def _wake_all(self) -> None:
         self._reorder.close()
@@ -209,6 +216,7 @@ class Flow:
 
     def again(self, file: DropFile, why: NotYet) -> None:
         event(logging.DEBUG, f"not yet: {why.why}", source=file.source, file=file)
+        self._returned += 1
         self._watch.again(file, why)
 
     def finished(self, files: Iterable[DropFile], *, released: bool) -> None:

@@ -15,6 +15,7 @@ from ingestd.config import (
     Dataset,
     Source,
     as_utf8,
+    columns_of,
     converts,
     fill_value,
     holds_unicode,
@@ -89,6 +90,14 @@ def _wanted(path: str, dataset: Dataset) -> list[str]:
 
 
 def _no_member(path: str, dataset: Dataset, members: Mapping[str, ArrayInfo]) -> BadFile:
+    if columns := columns_of(dataset.member):
+        there = [name for name in members if name != "data"]
+        lacking = [name for name in columns if name not in members]
+        return BadFile(
+            f"the columns {', '.join(columns)} for {path}",
+            f"no column {', '.join(map(repr, lacking))}; it has {', '.join(there) or 'no names'}",
+            f"Correct the file's header, or 'member' of {path}",
+        )
     return BadFile(
         f"a member '{_wanted(path, dataset)[-2:][0]}' for {path}",
         f"members {', '.join(repr(m) for m in list(members)[:20]) or '(none)'}",

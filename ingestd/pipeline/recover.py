@@ -56,10 +56,11 @@ def recover(
             _refuse_lost(path, ledger)
             _untried(path).unlink(missing_ok=True)
             return open_sink(path)
-        _make_sound(path, state, said)
+        known = bool(ledger.ends(str(path)) or ledger.pending(str(path)))
+        _make_sound(path, state, said, known)
         with Held(path) as held:
             _refuse_foreign(held, path)
-            if not ledger.ends(str(path)) and not ledger.pending(str(path)):
+            if not known:
                 _adopt(held, str(path), ledger)
             kept, cuts = _reconcile(held, path, ledger)
             recorded = _recorded(held, kept)
@@ -121,7 +122,7 @@ def _refuse_lost(path: Path, ledger: Ledger) -> None:
     ledger.withdraw([e.file_id for e in ledger.pending(str(path))])
 
 
-def _make_sound(path: Path, state: Path, said: bool) -> None:
+def _make_sound(path: Path, state: Path, said: bool, known: bool) -> None:
     """A crashed writer's file may crash HDF5: it is mended, then tried by another process."""
     # A mended file looks like any other: until it was tried, this says that it is not.
     untried = _untried(path)
@@ -137,9 +138,9 @@ def _make_sound(path: Path, state: Path, said: bool) -> None:
         repair(path, backup=repairs / f"{path.name}.json", look=False)
         problem = rehearse(path)
     except CannotRepair as error:
-        raise BrokenInvariant(_broken(path, str(error))) from error
+        raise BrokenInvariant(_broken(str(error), known)) from error
     if problem:
-        raise BrokenInvariant(_broken(path, problem))
+        raise BrokenInvariant(_broken(f"{path}: {problem}", known))
     untried.unlink()
 
 
@@ -147,11 +148,14 @@ def _untried(path: Path) -> Path:
     return path.with_name(f".{path.name}.untried")
 
 
-def _broken(path: Path, why: str) -> str:
-    return (
-        f"{path}: cannot be opened after the crash: {why}. Move it and the ledger away and drop "
-        "the archived files (done/) again"
-    )
+def _broken(why: str, known: bool) -> str:
+    """What to do about an output that ``why`` tells of; ``known``: the ledger knows rows in it."""
+    if known:
+        return (
+            f"{why}. The output cannot be opened after the crash: move it and the ledger away and "
+            "drop the archived files (done/) again"
+        )
+    return f"{why}. The ledger knows no rows in it: move it away, or name another output"
 
 
 def _reconcile(held: Held, path: Path, ledger: Ledger) -> tuple[list[Entry], dict[str, int]]:
@@ -209,12 +213,10 @@ def _lost(path: Path, dataset: str, found: str) -> str:
 
 def _recorded(held: Held, entries: list[Entry]) -> set[tuple[int, str]]:
     """Which records of ``entries`` are there, by file id and dataset."""
-    return {
-        (e.file_id, p.dataset)
-        for e in entries
-        for p in e.placements
-        if held.has_record(p.dataset, e.file_id)
-    }
+    wanted = [(e.file_id, p.dataset) for e in entries for p in e.placements]
+    first = min((file_id for file_id, _ in wanted), default=0)
+    there = {dataset: held.recorded(dataset, first) for dataset in {d for _, d in wanted}}
+    return {(file_id, dataset) for file_id, dataset in wanted if file_id in there[dataset]}
 
 
 def _finish(

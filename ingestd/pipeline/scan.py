@@ -143,6 +143,12 @@ class SourceScan:
         """Whether the last look left no file, but those out, and such as time would not settle."""
         return not (self.waiting or any(h.soon for h in self._held.values()))
 
+    def unread(self) -> list[str]:
+        """The directories that could not be read, the last time or ever."""
+        if self._gone:
+            return [str(self.source.drop)]
+        return [shown(str(self.source.drop / name)) for name in sorted(self._closed)]
+
     def due_in(self) -> float:
         """Seconds until the directory wants to be read: not while enough of its files wait."""
         if self.waiting > min(ENOUGH_FILES, self.files_max // 4):

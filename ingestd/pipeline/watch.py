@@ -149,6 +149,10 @@ class Watch:
         out = sum(len(watch.out) for watch in self.sources.values())
         return out <= stuck and all(watch.nothing_left() for watch in self.sources.values())
 
+    def unread(self) -> list[str]:
+        """Directories that could not be read."""
+        return [path for watch in self.sources.values() for path in watch.unread()]
+
     def close(self) -> None:
         """Stop watching."""
         if self._events is not None:

@@ -25,6 +25,7 @@ class Held:
     def __init__(self, path: Path) -> None:
         self._file = h5py.File(path, "r", locking=False)
         self.datasets: list[str] = []
+        self._readable: dict[str, h5py.Dataset] = {}
         self.ours = layout.GROUP in self._file
         if self.ours:
             self._file[layout.GROUP].visititems(self._visit)
@@ -68,10 +69,10 @@ class Held:
             range(records.shape[0]), file_id, key=lambda i: int(records[i]["file_id"])
         )
 
-    def has_record(self, dataset: str, file_id: int) -> bool:
-        """Whether ``dataset`` has a record of that file."""
-        count = self.records_up_to(dataset, file_id)
-        return count > 0 and int(self.record(dataset, count - 1)["file_id"]) == file_id
+    def recorded(self, dataset: str, file_id: int) -> set[int]:
+        """The ids of the files from ``file_id`` on that have a record in ``dataset``."""
+        first = self.records_up_to(dataset, file_id - 1)
+        return set(self._file[layout.records_path(dataset)][first:]["file_id"].tolist())
 
     def record(self, dataset: str, index: int) -> np.void:
         """One record."""
@@ -107,8 +108,11 @@ class Held:
             return False
         if self.rows(placement.dataset) < placement.rows.stop:
             return False
-        dataset = self._file[placement.dataset]
-        need_filters(dataset.id)
+        # There may be thousands of files to ask for.
+        dataset = self._readable.get(placement.dataset)
+        if dataset is None:
+            dataset = self._readable[placement.dataset] = self._file[placement.dataset]
+            need_filters(dataset.id)
         return rows_digest(dataset, placement.rows) == placement.digest
 
 

@@ -55,9 +55,11 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
+        start, last = self.rows.start, self.rows.stop - 1
+        rows = f"rows {start} to {last}" if last > start else f"row {start}"
         return (
-            f"{shown(self.dataset)}: rows {self.rows.start} to {self.rows.stop} of "
-            f"{shown(self.file)} (source {shown(self.source)}): {self.what}"
+            f"{shown(self.dataset)}: {rows} of {shown(self.file)} "
+            f"(source {shown(self.source)}): {self.what}"
         )
 
 

@@ -361,7 +361,7 @@ def test_verify_exits_with_1_and_names_the_rows_that_differ(tmp_path: Path, writ
 
     assert (good.returncode, bad.returncode, as_json.returncode) == (0, 1, 1)
     assert "15 rows read back (files: 3)" in good.stdout
-    assert r"rows 10 to 15 of run \xff\n2.npy" in bad.stderr
+    assert r"rows 10 to 14 of run \xff\n2.npy" in bad.stderr
     problems = json.loads(as_json.stdout)["problems"]
     assert [(problem["first_row"], problem["rows"]) for problem in problems] == [(10, 5)]
 

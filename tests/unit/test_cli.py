@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from flows import drop_file, make_config
 from helpers import run
 
 from ingestd import locks
 from ingestd.cli import COMMANDS, cli
 from ingestd.cli.read import split
+from ingestd.cli.status import collect
 from ingestd.errors import (
     BadFile,
     BrokenInvariant,
@@ -25,6 +27,9 @@ from ingestd.errors import (
     IngestdError,
     UsageError,
 )
+from ingestd.ledger import Ledger
+from ingestd.ledger_schema import LEDGER
+from ingestd.model import Entry, Placement, RowRange
 
 GOOD = "sources:\n  s: {drop: in, output: out/o.h5}\n"
 WRONG = "workers: many\nsources:\n  s: {drop: in, output: out/o.h5, ordr: name}\n"
@@ -307,3 +312,27 @@ def test_the_help_of_all_imports_no_command() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
+
+
+def test_status_counts_a_file_whose_commit_is_to_come_as_waiting(tmp_path) -> None:
+    config = make_config(tmp_path)
+    source = config.sources["s"]
+    np.save(source.drop / "a.npy", np.arange(5))
+    config.state.mkdir()
+    ledger = Ledger(config.state / LEDGER)
+    rows = Placement("/data", RowRange(0, 5), "")
+    ledger.intend([Entry(1, drop_file(source, "a.npy"), "", str(source.output), (rows,))])
+    ledger.close()
+
+    (found,) = collect(config)
+
+    assert (found.waiting, found.files) == (1, 0)
+
+
+def test_check_refuses_an_output_that_is_a_directory(tmp_path) -> None:
+    (tmp_path / "ingestd.yaml").write_text("sources: {s: {drop: drop, output: data}}")
+    (tmp_path / "data").mkdir()
+
+    done = run("check", cwd=tmp_path, code=78)
+
+    assert "sources.s.output: data is a directory; name a file" in done.stderr

@@ -59,3 +59,11 @@ def test_the_only_array_needs_no_name_whatever_links_and_text_stand_beside_it() 
 def test_a_member_that_has_no_rows_is_refused_in_its_formats_words() -> None:
     with pytest.raises(BadFile, match=r"'/title': it is text; expected numbers\. Leave it out"):
         plan_rows({"/data": Dataset(member="title")}, {"/title": TEXT, "/x": ROWS})
+
+
+def test_of_listed_columns_those_that_the_file_lacks_are_named() -> None:
+    members = {"time": ROWS, "pressure": ROWS, "data": ROWS}
+    dataset = Dataset(member=["time", "Pressure"])
+
+    with pytest.raises(BadFile, match=r"no column 'Pressure'; it has time, pressure; expected"):
+        plan_rows({"/log": dataset}, members)

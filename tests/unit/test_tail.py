@@ -367,7 +367,7 @@ def test_verify_names_the_file_whose_row_was_changed(tmp_path: Path) -> None:
     report = verify(path)
 
     assert [problem.file for problem in report.problems] == ["1.npy"]
-    assert str(report.problems[0]).startswith("/data: rows 3 to 7 of 1.npy (source frames): digest")
+    assert str(report.problems[0]).startswith("/data: rows 3 to 6 of 1.npy (source frames): digest")
 
 
 def test_verify_reports_missing_rows_and_a_gap_between_records(tmp_path: Path) -> None:

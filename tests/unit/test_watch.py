@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flows import make_config, make_source
+from flows import make_config, make_source, take_all
 from helpers import until
 
 from ingestd.config import Source
+from ingestd.errors import BusyWorld
 from ingestd.model import DropFile, NotYet
 from ingestd.pipeline import events as events_module
 from ingestd.pipeline import watch as watch_module
@@ -350,8 +351,23 @@ def test_a_directory_below_that_cannot_be_read_harms_no_other(tmp_path, clock, m
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
+    watch = a_watch(source)
 
-    assert names(a_watch(source)) == ["a.npy", "open/c.npy"]
+    assert names(watch) == ["a.npy", "open/c.npy"]
+    assert watch.unread() == [str(source.drop / "locked")]
+
+
+def test_once_does_not_pass_over_a_directory_that_cannot_be_read(tmp_path, monkeypatch) -> None:
+    config = make_config(tmp_path)
+    drop = config.sources["s"].drop
+
+    def refuse(path: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    with pytest.raises(BusyWorld, match=f"{drop}: cannot be read, so nothing there was taken"):
+        take_all(config)
 
 
 def test_a_file_that_vanishes_while_the_directory_is_read_is_passed_over(

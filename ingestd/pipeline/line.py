@@ -55,7 +55,7 @@ def _order(source: Source) -> Place:
 
 def _sortable(value: int) -> str:
     # Times before 1970 are negative, and file systems know some that 64 bits do not hold.
-    return f"{max(0, min(value + _INT64, 2 * _INT64)):020}"
+    return f"{max(0, min(value + _INT64, 10**20 - 1)):020}"
 
 
 _DIGITS = re.compile(r"\d+")

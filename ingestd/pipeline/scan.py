@@ -10,11 +10,13 @@ import logging
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
+from sys import getsizeof
 
 from ingestd.config import Source
 from ingestd.formats.registry import suffixes
@@ -38,7 +40,12 @@ _YIELD_SECONDS = 50e-6
 a lock has to be left alone for a moment."""
 
 ENOUGH_FILES = 15_000
-"""While more of a source's files wait, its directory is not read again."""
+"""While more of a source's files wait, its directory is read again only now and then: after
+``scan`` seconds, or ``_READING_SHARE`` times what a reading takes if that is longer."""
+_READING_SHARE = 10
+
+PLACE_BYTES = 200
+"""What a waiting file's place takes, if the names are not long. See ``line``."""
 
 TASK_FILES_MAX = 512
 TASK_BYTES_MAX = 1 << 20
@@ -53,6 +60,11 @@ class _Hold:
     fingerprint: Fingerprint | None
     until: float  # monotonic
     soon: bool  # time alone settles it
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _in(seconds: float) -> float:
@@ -80,6 +92,9 @@ class SourceScan:
         self.source = source
         self._turn = turn
         self._line: list[str] = []  # the places of the files that wait, the first one last
+        self._fresh_until = 0.0
+        self._more = False  # there are more than the line holds
+        self._root: tuple[int, int] | None = None  # the directory that was read
         self.out: set[str] = set()  # handed out and not finished
         self._matcher = source.matcher(suffixes(source.format))
         self._ring_bell = ring
@@ -110,20 +125,33 @@ class SourceScan:
 
     def take(self) -> tuple[DropFile, ...]:
         """Hand out the first waiting file, or as many small ones as make one task."""
+        if not self._still_there():
+            # It is away: else the files after those that are looked for now would go before them.
+            self._line.clear()
+            self.ring()
         files: list[DropFile] = []
         nbytes = 0
         while self._line and len(files) < TASK_FILES_MAX:
             file = file_at(self._line[-1], self.source.name)
+            if file.name in self.out:  # renamed away and back: one reading saw it twice
+                self._line.pop()
+                continue
             size = file.fingerprint.size
             nbytes += size
             if files and (size > SMALL_BYTES or nbytes > TASK_BYTES_MAX):
                 break
             self._line.pop()
+            self.out.add(file.name)
             files.append(file)
             if size > SMALL_BYTES:
                 break
-        self.out.update(file.name for file in files)
         return tuple(files)
+
+    def _still_there(self) -> bool:
+        try:
+            return _identity(self.source.drop) == self._root
+        except OSError:
+            return False
 
     def again(self, file: DropFile, why: NotYet) -> None:
         """``file`` was handed out too early. May be called from any thread."""
@@ -150,10 +178,11 @@ class SourceScan:
         return [shown(str(self.source.drop / name)) for name in sorted(self._closed)]
 
     def due_in(self) -> float:
-        """Seconds until the directory wants to be read: not while enough of its files wait."""
+        """Seconds until the directory wants to be read: seldom while enough of its files wait."""
+        now = time.monotonic()
         if self.waiting > min(ENOUGH_FILES, self.files_max // 4):
-            return self._scan_seconds  # sooner: whoever takes a file rings
-        return 0.0 if self._rung else max(0.0, self._due - time.monotonic())
+            return max(0.0, self._fresh_until - now)  # sooner: whoever takes a file rings
+        return 0.0 if self._rung else max(0.0, self._due - now)
 
     def scan(self, known: Callable[[DropFile], bool]) -> None:
         """Read the directory and queue its settled files. A missing directory is waited for.
@@ -187,18 +216,23 @@ class SourceScan:
     def _queue(self, known: Callable[[DropFile], bool]) -> None:
         started, tick_ns = time.monotonic(), time.clock_gettime_ns(_REALTIME_COARSE)
         self._take_news()
+        self._root = _identity(self.source.drop)
         self._held = {n: h for n, h in self._held.items() if h.until > started}
         self._line = self._first(known, started, tick_ns)
-        if self.waiting == self.files_max:
-            self._rung = True  # there is more
+        if self._more:
+            self._rung = True
         # Looking for held files again must not become all that we do.
-        pause = max(_TICK_SECONDS, 5 * (time.monotonic() - started))
+        took = time.monotonic() - started
+        pause = max(_TICK_SECONDS, 5 * took)
+        self._fresh_until = started + max(self._scan_seconds, _READING_SHARE * took)
         soonest = min((h.until for h in self._held.values()), default=self._due)
         self._due = min(self._due, max(soonest, started + pause))
 
     def _first(self, known: Callable[[DropFile], bool], now: float, tick_ns: int) -> list[str]:
-        """The places of those that come first of all settled files, ``files_max`` at most."""
+        """The places of those that come first of all settled files, as many as may be known."""
         first: list[str] = []
+        nbytes = 0
+        self._more = False
         entries = walk(self.source.drop, self.source.recursive, self._say_closed)
         more = True
         while more:
@@ -210,15 +244,26 @@ class SourceScan:
                 if self._known:
                     name = self.source.name
                     settled = (place for place in settled if not known(file_at(place, name)))
-                first += settled
+                first += (new := list(settled))
+                nbytes += sum(map(getsizeof, new))
                 more = len(some) == _ENTRIES_AT_ONCE
-                if len(first) >= self.files_max * 5 // 4 or not more:
-                    first.sort()
-                    del first[self.files_max :]
+                if not more or max(len(first), nbytes // PLACE_BYTES) >= self.files_max * 5 // 4:
+                    nbytes = self._cut(first)
             # Who waits for the turn would not get it from a lock that is taken again at once.
             time.sleep(_YIELD_SECONDS)
         first.reverse()
         return first
+
+    def _cut(self, first: list[str]) -> int:
+        """Sort the places, and leave those that may be known; how many bytes they take."""
+        first.sort()
+        nbytes = [0, *accumulate(map(getsizeof, first))]
+        fit = bisect_right(nbytes, self.files_max * PLACE_BYTES) - 1
+        kept = max(1, min(fit, self.files_max))
+        if kept < len(first):
+            self._more = True
+            del first[kept:]
+        return nbytes[len(first)]
 
     def _settled(
         self, entries: Iterable[tuple[os.DirEntry[str], str]], now: float, tick_ns: int
@@ -232,7 +277,9 @@ class SourceScan:
                 stat = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if tick_ns <= stat.st_ctime_ns < tick_ns + _SKEW_NS:
+            arrived_ns = stat.st_ctime_ns
+            # Of the clock of this moment: a reading may take longer than what tells clocks apart.
+            if tick_ns <= arrived_ns < time.clock_gettime_ns(_REALTIME_COARSE) + _SKEW_NS:
                 # It may have come after others that this look at the directory missed.
                 # A hold that asks for another look, and is over with it, however soon that comes:
                 # else a file that came right after this one would go before it.

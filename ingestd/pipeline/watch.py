@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ingestd.pipeline.events import Events
 
 KNOWN_FILES_MAX = 500_000
-"""Files known ahead, of all sources together, at some 200 bytes each; more of a backlog stays in
-the directories."""
+"""Files known ahead, of all sources together, or fewer if their names are long (``PLACE_BYTES``);
+more of a backlog stays in the directories."""
 
 _Key = tuple[Path, bool]
 """Sources of one drop directory, read to the same depth, share a watch."""

@@ -42,8 +42,8 @@ def a_stat(mtime_ns: int, ctime_ns: int, size: int = 0, inode: int = 0) -> os.st
     files=st.lists(
         st.tuples(
             NAMES,
-            st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1),
-            st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1),
+            st.integers(-3, 3) | st.integers(-(2**63), 2**65),
+            st.integers(-3, 3) | st.integers(-(2**63), 2**65),
             st.integers(0, 12) | st.integers(0, 2**63 - 1),
         ),
         max_size=8,

@@ -17,6 +17,7 @@ from ingestd.config import Source
 from ingestd.errors import BusyWorld
 from ingestd.model import DropFile, NotYet
 from ingestd.pipeline import events as events_module
+from ingestd.pipeline import scan as scan_module
 from ingestd.pipeline import watch as watch_module
 from ingestd.pipeline.line import file_at
 from ingestd.pipeline.reorder import Closed
@@ -208,6 +209,18 @@ def test_a_stamp_far_in_the_future_holds_nothing_up(tmp_path, clock) -> None:
     assert names(a_watch(source)) == ["a.npy"]
 
 
+def test_a_file_that_comes_late_in_a_long_reading_waits_for_the_next(
+    tmp_path, clock, monkeypatch
+) -> None:
+    source = make_source(tmp_path)
+    touch(source, "a.npy")
+    arrived_ns = (source.drop / "a.npy").stat().st_ctime_ns
+    now = iter([arrived_ns - 3 * 10**9])  # then the directory has been read for 3 s
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: next(now, arrived_ns + 10**6))
+
+    assert names(a_watch(source)) == []
+
+
 def test_a_stamp_a_little_ahead_holds_up_a_little_only(tmp_path, clock) -> None:
     source = make_source(tmp_path)
     touch(source, "a.npy")
@@ -281,6 +294,64 @@ def test_while_enough_files_wait_the_directory_is_not_read(tmp_path, clock) -> N
         take_one(watch)
 
     assert watch.due_in() == 0.0
+
+
+def test_while_enough_files_wait_the_directory_is_read_again_in_time(tmp_path, clock) -> None:
+    source = make_source(tmp_path, order="name")
+    touch(source, *(f"{i:02}.npy" for i in range(30)))
+    watch = a_watch(source, files_max=80)
+    names(watch)
+    touch(source, "00a.npy")
+    watch.ring()
+    assert watch.due_in() > 0
+
+    clock.go_on(5.1)
+
+    assert watch.due_in() == 0.0
+    assert names(watch)[:3] == ["00.npy", "00a.npy", "01.npy"]
+
+
+def test_of_files_with_long_names_fewer_are_known(tmp_path, clock) -> None:
+    source = make_source(tmp_path, order="name")
+    expected = [f"{i:02}{'x' * 180}.npy" for i in range(30)]
+    touch(source, *expected)
+    watch = a_watch(source, files_max=8)
+    taken = []
+
+    while names(watch):
+        assert watch.waiting <= 4
+        file = take_one(watch)
+        (source.drop / file.name).unlink()
+        taken.append(file.name)
+
+    assert taken == expected
+
+
+def test_a_file_that_one_reading_saw_twice_is_handed_out_once(tmp_path, clock, monkeypatch) -> None:
+    source = make_source(tmp_path, order="name")
+    touch(source, "a.npy", "b.npy")
+    monkeypatch.setattr(
+        scan_module, "walk", lambda *args: (e for e in walk(*args) for _ in range(2))
+    )
+    watch = a_watch(source)
+    watch.scan(unknown)
+
+    assert [file.name for file in watch.take()] == ["a.npy", "b.npy"]
+
+
+def test_while_the_directory_is_away_none_of_its_files_is_handed_out(tmp_path, clock) -> None:
+    source = make_source(tmp_path, order="name")
+    expected = [f"{i:02}.npy" for i in range(5)]
+    touch(source, *expected)
+    watch = a_watch(source)
+    names(watch)
+
+    source.drop.rename(tmp_path / "away")
+    assert watch.take() == ()
+    assert names(watch) == []
+    (tmp_path / "away").rename(source.drop)
+
+    assert names(watch) == expected
 
 
 def test_a_long_reading_ends_when_it_is_to_stop(tmp_path, clock) -> None:

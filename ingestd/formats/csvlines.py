@@ -204,7 +204,10 @@ def _ragged(line: int, count: int, columns: int) -> BadFile:
 
 
 def _bad_cell(line: int, column: int, cell: str, dtype: np.dtype[Any], lacks: bool) -> BadFile:
-    remedy = "Correct the cell, or read that column as text ('dtype: S16'), then drop it again."
+    remedy = (
+        "Correct the cell, then drop the file again. If the column is text or time: 'ingestd init "
+        "--from FILE' writes a config that takes it."
+    )
     if dtype.kind == "S":
         remedy = f"Set a wider dtype, S{len(cell.encode())} at least, then drop it again."
     elif lacks:

@@ -81,7 +81,9 @@ def repair(
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise BusyWorld(f"{path}: no room for the copy of what changes: {error}") from error
-        raise CannotRepair(f"{path}: {error.strerror}. Mend that, then repair it again") from error
+        raise CannotRepair(
+            f"{path}: {error.strerror or error}. Mend that, then repair it again"
+        ) from error
     return Repair(diagnosis, dry_run, copy, opens(path) if look else None)
 
 

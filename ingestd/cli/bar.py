@@ -153,4 +153,4 @@ def shown_seconds(seconds: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}" if isinstance(value, float) and value < 9.95 else f"{value:,.0f}"
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"

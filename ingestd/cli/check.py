@@ -82,9 +82,9 @@ def _chunks(dataset: Dataset) -> str:
 
 def _problems(source: Source) -> list[str]:
     found = []
-    directories = {"drop": source.drop, "output": source.output.parent}
     if source.output.is_dir():
         found.append(f"sources.{source.name}.output: {source.output} is a directory; name a file")
+    directories = {"drop": source.drop, "output": source.output.parent}
     directories["quarantine"] = source.quarantine
     if source.after.directory is not None:
         directories["after"] = source.after.directory

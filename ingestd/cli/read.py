@@ -114,8 +114,8 @@ def _print_report(path: Path, report: Report) -> None:
         print("all as recorded")
     else:
         click.echo(
-            f"{counted(report.problem_count, 'file')} not as recorded. Drop them again, into a "
-            "source with another output, or restore the output from a copy",
+            f"{counted(report.problem_count, 'difference')}. Drop these files again, into a source "
+            "with another output, or restore the output from a copy",
             err=True,
         )
 

@@ -196,7 +196,7 @@ def shown(cell: str) -> str:
 
 def _ragged(line: int, count: int, columns: int) -> BadFile:
     return BadFile(
-        f"{columns} {'column' if columns == 1 else 'columns'} in each row, as in the first",
+        f"{counted(columns, 'column')} in each row, as in the first",
         f"line {line} has {counted(count, 'column')}",
         "Correct the line; if the columns are cut wrongly, set 'format: csv' and "
         "'options: {delimiter: ...}'. Then drop the file again.",

@@ -15,7 +15,7 @@ from ingestd.model import DropFile, Fingerprint
 _END = "\0"
 """Ends each part of a place: no file name holds it, and no character sorts before it."""
 
-_INT64 = 2**63
+_LEAST = -(2**63)
 
 Place = Callable[[os.stat_result, str, Mapping[str, str | int]], str]
 """A file's place in the line, given its stat result, name and captures."""
@@ -26,10 +26,8 @@ def places(source: Source) -> Place:
     order = _order(source)
 
     def place(stat: os.stat_result, name: str, captures: Mapping[str, str | int]) -> str:
-        size, mtime_ns, inode = Fingerprint.of(stat)
-        return _END.join(
-            (order(stat, name, captures), natural(name), name, f"{size}\0{mtime_ns}\0{inode}")
-        )
+        fingerprint = map(str, Fingerprint.of(stat))
+        return _END.join((order(stat, name, captures), natural(name), name, *fingerprint))
 
     return place
 
@@ -55,7 +53,7 @@ def _order(source: Source) -> Place:
 
 def _sortable(value: int) -> str:
     # Times before 1970 are negative, and file systems know some that 64 bits do not hold.
-    return f"{max(0, min(value + _INT64, 10**20 - 1)):020}"
+    return f"{max(0, min(value - _LEAST, 10**20 - 1)):020}"
 
 
 _DIGITS = re.compile(r"\d+")

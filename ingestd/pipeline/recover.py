@@ -142,6 +142,7 @@ def _make_sound(path: Path, state: Path, said: bool, known: bool) -> None:
     if problem:
         raise BrokenInvariant(_broken(f"{path}: {problem}", known))
     untried.unlink()
+    event(DEBUG if said else INFO, "repaired: it is sound", output=path)
 
 
 def _untried(path: Path) -> Path:

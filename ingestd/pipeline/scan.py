@@ -55,6 +55,10 @@ SAY_SECONDS = 5.0
 """A file that has to be left alone for so long is worth a line of log, once."""
 
 
+Root = tuple[int, int]
+"""Which directory is the drop directory now: its device and inode."""
+
+
 @dataclass(slots=True)
 class _Hold:
     fingerprint: Fingerprint | None
@@ -62,8 +66,8 @@ class _Hold:
     soon: bool  # time alone settles it
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
+def _root(drop: Path) -> Root:
+    stat = drop.stat()
     return stat.st_dev, stat.st_ino
 
 
@@ -85,7 +89,7 @@ class SourceScan:
         files_max: int,
         scan_seconds: float,
         turn: threading.Lock,
-        follow: Callable[[], None] = lambda: None,
+        follow: Callable[[Root], None] = lambda root: None,
         stopping: Callable[[], bool] = lambda: False,
         before: Iterable[Source] = (),
     ) -> None:
@@ -93,8 +97,7 @@ class SourceScan:
         self._turn = turn
         self._line: list[str] = []  # the places of the files that wait, the first one last
         self._fresh_until = 0.0
-        self._more = False  # there are more than the line holds
-        self._root: tuple[int, int] | None = None  # the directory that was read
+        self._root: Root | None = None  # the directory that was read
         self.out: set[str] = set()  # handed out and not finished
         self._matcher = source.matcher(suffixes(source.format))
         self._ring_bell = ring
@@ -149,7 +152,7 @@ class SourceScan:
 
     def _still_there(self) -> bool:
         try:
-            return _identity(self.source.drop) == self._root
+            return _root(self.source.drop) == self._root
         except OSError:
             return False
 
@@ -192,7 +195,8 @@ class SourceScan:
         self._rung = False
         self._due = time.monotonic() + self._scan_seconds
         try:
-            self._follow()
+            self._root = _root(self.source.drop)
+            self._follow(self._root)
             self._queue(known)
         except OSError as error:
             if not self._gone:
@@ -216,11 +220,8 @@ class SourceScan:
     def _queue(self, known: Callable[[DropFile], bool]) -> None:
         started, tick_ns = time.monotonic(), time.clock_gettime_ns(_REALTIME_COARSE)
         self._take_news()
-        self._root = _identity(self.source.drop)
         self._held = {n: h for n, h in self._held.items() if h.until > started}
         self._line = self._first(known, started, tick_ns)
-        if self._more:
-            self._rung = True
         # Looking for held files again must not become all that we do.
         took = time.monotonic() - started
         pause = max(_TICK_SECONDS, 5 * took)
@@ -232,7 +233,6 @@ class SourceScan:
         """The places of those that come first of all settled files, as many as may be known."""
         first: list[str] = []
         nbytes = 0
-        self._more = False
         entries = walk(self.source.drop, self.source.recursive, self._say_closed)
         more = True
         while more:
@@ -261,7 +261,7 @@ class SourceScan:
         fit = bisect_right(nbytes, self.files_max * PLACE_BYTES) - 1
         kept = max(1, min(fit, self.files_max))
         if kept < len(first):
-            self._more = True
+            self._rung = True  # there is more
             del first[kept:]
         return nbytes[len(first)]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ingestd.config import Source
 from ingestd.journal import event
 from ingestd.model import DropFile, NotYet
-from ingestd.pipeline.scan import SourceScan
+from ingestd.pipeline.scan import Root, SourceScan
 
 if TYPE_CHECKING:
     from watchdog.observers.api import ObservedWatch
@@ -76,20 +76,15 @@ class Watch:
             for number, (name, source) in enumerate(sources.items())
         }
         self._turns = deque(self.sources.values())
-        self._followed: dict[_Key, tuple[tuple[int, int], ObservedWatch | None]] = {}
+        self._followed: dict[_Key, tuple[Root, ObservedWatch | None]] = {}
         self._events: Events | None = None
         if observe:
             from ingestd.pipeline.events import Events  # late: --once does without
 
             self._events = Events(self._ring_all)
 
-    def _follow(self, source: Source) -> None:
-        """A removed, renamed or remounted directory falls silent: watch the one that is there.
-
-        :raises OSError: none is there.
-        """
-        stat = source.drop.stat()
-        root = (stat.st_dev, stat.st_ino)
+    def _follow(self, source: Source, root: Root) -> None:
+        """A removed, renamed or remounted directory falls silent: watch the one that is there."""
         key = (source.drop.absolute(), source.recursive)
         followed, watch = self._followed.get(key, (None, None))
         if self._events is None or root == followed:

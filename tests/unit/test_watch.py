@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flows import make_config, make_source, take_all
 from helpers import until
@@ -16,9 +17,11 @@ from helpers import until
 from ingestd.config import Source
 from ingestd.errors import BusyWorld
 from ingestd.model import DropFile, NotYet
+from ingestd.pipeline import decode as decode_module
 from ingestd.pipeline import events as events_module
 from ingestd.pipeline import scan as scan_module
 from ingestd.pipeline import watch as watch_module
+from ingestd.pipeline.commit import Batch, Committer
 from ingestd.pipeline.line import file_at
 from ingestd.pipeline.reorder import Closed
 from ingestd.pipeline.scan import SourceScan, walk
@@ -535,3 +538,28 @@ def test_walk_names_files_below_the_root(tmp_path) -> None:
     assert walked(True) == [(str(tmp_path / "a/b/c"), "a/b/c")]
     assert walked(False) == [(str(tmp_path / "a"), "a")]
     assert watch_module.KNOWN_FILES_MAX > 1000
+
+
+def test_each_file_is_counted_as_waiting_or_as_done_and_never_as_both(
+    tmp_path, monkeypatch
+) -> None:
+    config = make_config(tmp_path)
+    for number in range(20):
+        np.save(config.sources["s"].drop / f"{number:02}.npy", np.arange(3) + number)
+    release, settled, totals = Committer._release, decode_module.open_wait_seconds, []
+    early = iter([0.01, 0.01])  # two files seem to have a writer, and are handed out again
+
+    def counted(self: Committer, batch: Batch) -> None:
+        # Committed, and not yet moved.
+        totals.append(self._flow.waiting() + self._progress.done)
+        release(self, batch)
+
+    monkeypatch.setattr(Committer, "_release", counted)
+    monkeypatch.setattr(
+        decode_module, "open_wait_seconds", lambda *args: next(early, 0.0) or settled(*args)
+    )
+
+    take_all(config)
+
+    assert totals[-1] == 20
+    assert max(totals) == 20
